@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The front door.  `make help` lists every target.
+
+.DEFAULT_GOAL := all
+.SECONDEXPANSION:
+
+include src/kernel.mk
+include tests/host/host.mk
+
+CPUS     ?= 4
+OPTIONS  ?=
+EMULATOR ?= qemu
+LAB      ?=
+HEADLESS ?=
+
+LAMPPOST = $(PYTHON) -m debug.kernel
+# Given to commands that have a form for tests: no terminal, an exit code.
+headless = $(if $(HEADLESS),--headless)
+# A kernel that a lab built is taken as it is, ours is brought up to date.
+own      = $(if $(filter build/labs/% build/mystery,$(BUILD)),,kernel)
+machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
+
+# ---------------------------------------------------------------- for everybody
+
+.PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
+	clean setup setup-test readme generate
+help: ## list the targets
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo 'Settings:'
+	@echo '  CPUS=4            how many CPUs the machine has'
+	@echo '  OPTIONS="..."     the kernel command line (docs/boot-options.md)'
+	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
+	@echo '  EMULATOR=qemu     or bochs, for diagnose'
+	@echo '  TRACE=0           build the kernel without the stage protocol'
+	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
+
+all: setup kernel ## build the kernel and the ISO
+
+demo: setup kernel ## four CPUs come up, then a broken build is explained
+	@$(LAMPPOST) demo $(machine)
+
+run: setup $(own) ## boot the kernel under QEMU in this terminal
+	@$(LAMPPOST) run $(machine) $(headless)
+
+bochs: setup $(own) ## boot it under Bochs, stopping at every mode switch
+	@$(LAMPPOST) bochs $(machine) $(headless)
+
+gdb: setup $(own) ## boot it stopped, with GDB and the lamp commands attached
+	@$(PYTHON) -m debug.gdb.session --cpus $(CPUS) --options '$(OPTIONS)' \
+	    --kernel $(BUILD)/lamppost.elf \
+	    $(if $(HEADLESS),--batch $(or $(SCRIPT),debug/gdb/tour.gdb))
+
+diagnose: setup ## boot LAB=id on EMULATOR=qemu|bochs and explain its death
+	@$(PYTHON) -m debug.labs diagnose '$(LAB)' \
+	    --emulator $(EMULATOR)
+
+lab: setup ## build LAB=id (or random) and boot it, for you to find the bug
+	@$(PYTHON) -m debug.labs lab $(or $(LAB),random) $(headless)
+
+labs: setup ## every lab on both emulators: the matrix
+	@$(PYTHON) -m debug.labs labs
+
+stages: setup $(own) ## boot under QEMU and show the stages as a timeline
+	@$(LAMPPOST) stages $(machine)
+
+iso: setup $$(BUILD)/lamppost.iso ## one image for QEMU, Bochs and a USB stick
+	@echo $(BUILD)/lamppost.iso
+
+test: setup-test kernel test-host ## everything that must pass
+	@$(PYTHON) -m pytest -q -n $(shell nproc) tests
+
+bench: setup kernel ## what tracing costs, and what each CPU costs
+	@$(PYTHON) -m tests.bench
+
+readme: setup kernel ## write the real output of make demo into README.md
+	@$(LAMPPOST) readme $(machine)
+
+generate: ## make the committed generated files again
+	@$(PYTHON) -m debug.stages.generate
+	@$(PYTHON) -m debug.failures.document
+	@$(PYTHON) -m debug.kernel.options_document
+	@$(PYTHON) -m debug.kernel.facts
+
+setup: ## install the Debian packages that are missing
+	@$(TREE)/tests/setup run
+setup-test:
+	@$(TREE)/tests/setup run test
+
+clean: ## remove the build
+	rm -rf build
