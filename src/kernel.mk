@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# From sources to $(BUILD)/lamppost.elf and $(BUILD)/lamppost.iso.
+#
+#   TREE     the sources: the checkout, or a lab's patched copy of it
+#   BUILD    where the products go
+#   TRACE    0 leaves no trace of the stage protocol in the kernel
+#   NR_CPUS  how many CPUs the kernel supports
+
+TREE    ?= .
+BUILD   ?= build
+TRACE   ?= 1
+NR_CPUS ?= 256
+
+CC   = gcc
+LD   = ld
+# Started in TREE, so that line tables name files as the checkout does.
+NASM = cd $(TREE) && nasm
+OBJCOPY = objcopy
+PYTHON  = /usr/bin/python3
+
+# No red zone: an interrupt would overwrite it.  No SSE in C: interrupts do
+# not save it.
+CFLAGS = -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel \
+	 -mgeneral-regs-only -mno-red-zone -fno-omit-frame-pointer \
+	 -fno-stack-protector -fno-asynchronous-unwind-tables \
+	 -O2 -g -Wall -Wextra -Werror -Wstrict-prototypes \
+	 -Wmissing-prototypes -Wundef -Wshadow \
+	 -fdebug-prefix-map=$(TREE)/= -fmacro-prefix-map=$(TREE)/= \
+	 -I$(TREE)/src -DTRACE=$(TRACE) -DNR_CPUS=$(NR_CPUS)
+NASMFLAGS = -f elf64 -g -F dwarf -w+all -w+error -w-unknown-warning -I$(abspath $(BUILD))/ -Itrampoline/ \
+	    -DTRACE=$(TRACE)
+
+# What is being made, a line each: make V=1 shows the commands, make -s nothing.
+V ?=
+Q   := $(if $(V),,@)
+say := @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-4s %s\n')
+
+# A macro's labels are no places that a person knows.
+STRIP_MACRO_LABELS = $(OBJCOPY) --wildcard --strip-symbol='..@*'
+
+C_SOURCES   := $(filter-out %/asm_constants.c,\
+	         $(sort $(wildcard $(TREE)/src/*.c $(TREE)/src/*/*.c)))
+ASM_SOURCES := $(sort $(wildcard $(TREE)/src/*/*.asm))
+OBJECTS     := $(patsubst $(TREE)/src/%,$(BUILD)/kernel/%.o,\
+	         $(C_SOURCES) $(ASM_SOURCES))
+BLOBS       := $(addprefix $(BUILD)/trampoline.,bin reloc sites)
+GENERATED   := $(BUILD)/constants.inc $(BUILD)/stages.inc $(BUILD)/stages.tsv
+CONFIG      := $(BUILD)/config
+
+.PHONY: kernel FORCE
+kernel: $(BUILD)/lamppost.elf $(BUILD)/lamppost.iso
+
+# The settings of the last build: what they change is built anew.
+$(CONFIG): FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(TRACE) $(NR_CPUS) $(TREE)' | cmp -s - $@ || \
+	    echo '$(TRACE) $(NR_CPUS) $(TREE)' > $@
+
+$(BUILD)/stages.inc: $(TREE)/trampoline/stages.h $(CONFIG)
+	@$(PYTHON) -m debug.stages.generate --source $< --nasm $@ \
+	    --tsv $(BUILD)/stages.tsv
+$(BUILD)/stages.tsv: $(BUILD)/stages.inc
+
+# C's view of constants and layouts, as NASM defines.
+$(BUILD)/constants.inc: $(TREE)/src/asm_constants.c $(CONFIG)
+	@$(CC) $(CFLAGS) -MMD -MP -MT $@ -MF $(BUILD)/constants.d -S -o - $< | \
+	    sed -n 's/^\t->\([A-Z0-9_]*\) \$$/%define \1 /p' > $@
+
+# The trampoline: linked by itself at 0, carried as data.
+$(BUILD)/trampoline.o: $(TREE)/trampoline/trampoline.asm \
+		$(wildcard $(TREE)/trampoline/*.inc) $(GENERATED) $(CONFIG)
+	$(say) ASM $<
+	$(Q)$(NASM) $(NASMFLAGS) -o $(abspath $@) $(patsubst $(TREE)/%,%,$<)
+	@$(STRIP_MACRO_LABELS) $@
+	@if objdump -r -j .text16 $@ | grep R_X86_64; then \
+	    echo "$<: a relocation survives in .text16: address data as" \
+	         "label - trampoline" >&2; rm $@; exit 1; fi
+$(BUILD)/trampoline.elf: $(BUILD)/trampoline.o $(TREE)/trampoline/trampoline.ld
+	$(say) LD $@
+	$(Q)$(LD) -T $(TREE)/trampoline/trampoline.ld -o $@ $<
+$(BUILD)/trampoline.bin: $(BUILD)/trampoline.elf
+	@$(OBJCOPY) -O binary -j .text16 -j .text32 -j .text64 $< $@
+$(BUILD)/trampoline.reloc: $(BUILD)/trampoline.elf
+	@$(OBJCOPY) -O binary --set-section-flags .reloc=alloc -j .reloc $< $@
+$(BUILD)/trampoline.sites: $(BUILD)/trampoline.elf
+	@: > $@; $(OBJCOPY) -O binary --set-section-flags \
+	    .lamppost.sites=alloc -j .lamppost.sites $< $@
+
+$(BUILD)/kernel/%.c.o: $(TREE)/src/%.c $(CONFIG)
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/kernel/%.asm.o: $(TREE)/src/%.asm $(GENERATED) $(CONFIG) \
+		$(wildcard $(TREE)/trampoline/*.inc)
+	@mkdir -p $(@D)
+	$(say) ASM $<
+	$(Q)$(NASM) $(NASMFLAGS) -o $(abspath $@) $(patsubst $(TREE)/%,%,$<)
+	@$(STRIP_MACRO_LABELS) $@
+$(BUILD)/kernel/smp/blob.asm.o: $(BLOBS)
+
+$(BUILD)/kernel.ld: $(TREE)/src/kernel.ld $(TREE)/src/mm/layout.h
+	@$(CC) -E -P -x c -I$(TREE)/src -o $@ $<
+$(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
+	$(say) LD $@
+	$(Q)$(LD) -T $(BUILD)/kernel.ld -z max-page-size=0x1000 -z noexecstack \
+	    --no-warn-rwx-segments \
+	    -o $@ $(OBJECTS)
+
+# One image for BIOS machines: QEMU, Bochs, and a USB stick.
+GRUB_OPTIONS ?=
+$(BUILD)/lamppost.iso: $(BUILD)/lamppost.elf $(TREE)/src/boot/grub.cfg
+	$(say) ISO $@
+	@rm -rf $(BUILD)/iso && mkdir -p $(BUILD)/iso/boot/grub
+	@cp $< $(BUILD)/iso/boot/lamppost.elf
+	@sed 's|@OPTIONS@|$(GRUB_OPTIONS)|' $(TREE)/src/boot/grub.cfg \
+	    > $(BUILD)/iso/boot/grub/grub.cfg
+	@grub-mkrescue -d /usr/lib/grub/i386-pc -o $@ $(BUILD)/iso \
+	    --install-modules="multiboot2 normal iso9660 biosdisk part_msdos" \
+	    --locales= --fonts= --themes= > $(BUILD)/iso.log 2>&1 || \
+	    { cat $(BUILD)/iso.log >&2; rm -f $@; exit 1; }
+
+-include $(patsubst %.o,%.d,$(filter %.c.o,$(OBJECTS))) $(BUILD)/constants.d

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * INIT, SIPI, and, if the AP has not come, a second SIPI
+ * [SDM 3A "MP Initialization"].
+ *
+ *   parallel   INIT to all, one wait, SIPI to all: each step is sent to one
+ *              CPU after the other, none waits for the one before
+ *   serial     the whole sequence for one CPU, then for the next
+ *   broadcast  one INIT and one SIPI with the shorthand all-excluding-self
+ */
+#include "smp/bringup.h"
+
+#include "apic/apic.h"
+#include "cpu/percpu.h"
+#include "lib/console.h"
+#include "lib/exit.h"
+#include "mm/layout.h"
+#include "mm/stacks.h"
+#include "smp/delays.h"
+#include "smp/lcpu.h"
+#include "time/tsc.h"
+#include "trace/stage.h"
+
+struct lcpu lcpus[NR_CPUS];
+unsigned lcpu_count;
+unsigned lcpus_left_alone;
+
+/* --------------------------------------------------------------- blocks */
+
+static void add_lcpu(uint32_t id, enum lcpu_state state)
+{
+    struct stacks stacks = stacks_map(lcpu_count);
+    struct lcpu *lcpu = &lcpus[lcpu_count];
+    *lcpu = (struct lcpu){
+        .state = state,
+        .idx = lcpu_count,
+        .id = id,
+        .entry = (uint64_t)ap_entry,
+        .stack = stacks.top,
+    };
+    percpu_of(lcpu_count)->lcpu = lcpu;
+    lcpu_count++;
+}
+
+void lcpus_init(const struct madt *madt)
+{
+    /* The BSP's own block was made before anything could go wrong. */
+    uint32_t bsp = lcpus[0].id = apic_id();
+    for (size_t i = 0; i < madt->count; i++) {
+        const struct madt_cpu *cpu = &madt->cpus[i];
+        if (!cpu->enabled)
+            continue; /* online-capable ones wait for hot-plug */
+        if (cpu->apic_id == bsp)
+            continue;
+        if (!apic_can_reach(cpu->apic_id))
+            console_printf("CPU with APIC ID %u left alone: xAPIC can't "
+                           "address IDs above 254; boot with apic=x2apic\n",
+                           cpu->apic_id);
+        else if (lcpu_count < NR_CPUS)
+            add_lcpu(cpu->apic_id, LCPU_STATE_OFFLINE);
+    }
+    size_t usable = madt_usable(madt);
+    lcpus_left_alone = usable > lcpu_count ? (unsigned)usable - lcpu_count : 0;
+    if (usable > NR_CPUS)
+        console_printf("the MADT lists %zu usable CPUs, this kernel supports "
+                       "%u: the others are left alone; build it with make "
+                       "NR_CPUS=%zu\n",
+                       usable, NR_CPUS, usable);
+}
+
+/* ------------------------------------------------------------- sending */
+
+static bool is_waiting(const struct lcpu *lcpu)
+{
+    return atomic_load_explicit(&lcpu->state, memory_order_acquire) ==
+           LCPU_STATE_BOOTING;
+}
+
+static void send(const struct lcpu *lcpu, uint32_t icr, const char *what)
+{
+    const char *error = apic_send(lcpu->id, icr);
+    if (error)
+        console_printf("CPU %u (APIC ID %u): sending %s: %s\n", lcpu->idx,
+                       lcpu->id, what, error);
+}
+
+static void send_init(struct lcpu *lcpu)
+{
+    /* Release: the AP's exchange BOOTING -> ALIVE sees the whole block. */
+    atomic_store_explicit(&lcpu->state, LCPU_STATE_BOOTING,
+                          memory_order_release);
+    send(lcpu, ICR_INIT | ICR_ASSERT | ICR_LEVEL, "INIT");
+    STAGE_WITH(BSP_INIT_SENT, lcpu->id);
+}
+
+static void send_init_deassert(const struct lcpu *lcpu)
+{
+    if (!apic_is_x2apic()) /* which has no such message */
+        send(lcpu, ICR_INIT | ICR_LEVEL, "INIT de-assert");
+}
+
+static void send_sipi(const struct lcpu *lcpu, uint64_t trampoline)
+{
+    send(lcpu, ICR_STARTUP | (uint32_t)(trampoline / PAGE_SIZE), "SIPI");
+    STAGE_WITH(BSP_SIPI_SENT, lcpu->id);
+}
+
+/* The sequence for lcpus[first] to lcpus[last - 1]. */
+static void start(unsigned first, unsigned last, uint64_t trampoline)
+{
+    const struct delays *delays = delays_of_this_cpu();
+    for (unsigned i = first; i < last; i++)
+        send_init(&lcpus[i]);
+    udelay(delays->after_init_us);
+    for (unsigned i = first; i < last; i++)
+        send_init_deassert(&lcpus[i]);
+    for (unsigned i = first; i < last; i++)
+        send_sipi(&lcpus[i], trampoline);
+    udelay(delays->after_sipi_us);
+    for (unsigned i = first; i < last; i++)
+        if (delays->second_sipi && is_waiting(&lcpus[i]))
+            send_sipi(&lcpus[i], trampoline);
+}
+
+static void start_broadcast(uint64_t trampoline)
+{
+    const struct delays *delays = delays_of_this_cpu();
+    struct lcpu everyone = {.id = 0};
+    for (unsigned i = 1; i < lcpu_count; i++)
+        atomic_store_explicit(&lcpus[i].state, LCPU_STATE_BOOTING,
+                              memory_order_release);
+    send(&everyone, ICR_INIT | ICR_ASSERT | ICR_OTHERS, "INIT");
+    for (unsigned i = 1; i < lcpu_count; i++)
+        STAGE_WITH(BSP_INIT_SENT, lcpus[i].id);
+    udelay(delays->after_init_us);
+    send(&everyone,
+         ICR_STARTUP | ICR_ASSERT | ICR_OTHERS |
+             (uint32_t)(trampoline / PAGE_SIZE),
+         "SIPI");
+    for (unsigned i = 1; i < lcpu_count; i++)
+        STAGE_WITH(BSP_SIPI_SENT, lcpus[i].id);
+}
+
+/* ------------------------------------------------------------- waiting */
+
+/* Give up an AP, unless it comes online at this very moment. */
+static bool abandon(struct lcpu *lcpu)
+{
+    uint32_t state = atomic_load_explicit(&lcpu->state, memory_order_acquire);
+    while (state != LCPU_STATE_ONLINE)
+        if (atomic_compare_exchange_weak_explicit(
+                &lcpu->state, &state, LCPU_STATE_ABANDONED,
+                memory_order_acq_rel, memory_order_acquire))
+            return true;
+    return false;
+}
+
+static void report_missing(const struct lcpu *lcpu)
+{
+    STAGE_WITH(BSP_AP_MISSING, lcpu->id);
+    uint8_t stage = trace_last_stage(lcpu->id);
+    console_printf("CPU %u (APIC ID %u) did not arrive within %u ms. ",
+                   lcpu->idx, lcpu->id, ARRIVAL_DEADLINE_US / 1000);
+    if (stage)
+        console_printf("Its last stage is %02x: %s.\n", stage,
+                       stage_sentence(stage));
+    else
+        console_printf("It lit no lamp: it did not reach the trampoline.\n");
+    console_printf("  next: lamppost run -- and this emulator's command line, "
+                   "or make gdb, and there: lamp why\n");
+}
+
+/* Wait for lcpus[first] to lcpus[last - 1]; the deadline starts anew with each
+ * AP that arrives, so that many slow ones are not taken for missing. */
+static unsigned await(unsigned first, unsigned last)
+{
+    static bool seen[NR_CPUS];
+    unsigned missing = last - first;
+    uint64_t deadline = deadline_in(ARRIVAL_DEADLINE_US);
+    while (missing && !deadline_passed(deadline)) {
+        for (unsigned i = first; i < last; i++) {
+            /* Acquire pairs with the release in ap_entry(). */
+            if (seen[i] ||
+                atomic_load_explicit(&lcpus[i].state, memory_order_acquire) !=
+                    LCPU_STATE_ONLINE)
+                continue;
+            seen[i] = true;
+            missing--;
+            STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
+            deadline = deadline_in(ARRIVAL_DEADLINE_US);
+        }
+        pause();
+    }
+    unsigned online = last - first - missing;
+    for (unsigned i = first; missing && i < last; i++) {
+        if (seen[i])
+            continue;
+        if (abandon(&lcpus[i])) {
+            report_missing(&lcpus[i]);
+        } else {
+            STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
+            online++;
+        }
+    }
+    return online;
+}
+
+unsigned smp_bring_up(enum smp_mode mode, uint64_t trampoline)
+{
+    unsigned online = 1;
+    if (mode == SMP_SERIAL) {
+        for (unsigned i = 1; i < lcpu_count; i++) {
+            start(i, i + 1, trampoline);
+            online += await(i, i + 1);
+        }
+    } else if (mode != SMP_OFF && lcpu_count > 1) {
+        if (mode == SMP_BROADCAST)
+            start_broadcast(trampoline);
+        else
+            start(1, lcpu_count, trampoline);
+        online += await(1, lcpu_count);
+    }
+    STAGE_WITH(BSP_ALL_ONLINE, online);
+    return online;
+}

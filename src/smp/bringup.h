@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Starting the APs. */
+#pragma once
+
+#include "acpi/madt.h"
+#include "boot/options.h"
+
+/* Make an lcpu block for the BSP (index 0) and each usable CPU of the MADT,
+ * with its stacks. */
+void lcpus_init(const struct madt *madt);
+
+/* INIT and SIPI to each AP, through the trampoline at `trampoline`; returns
+ * the number of CPUs online.  An AP that does not arrive is reported, and
+ * costs only itself. */
+unsigned smp_bring_up(enum smp_mode mode, uint64_t trampoline);

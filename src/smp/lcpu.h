@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the BSP hands to one AP: a block of one cache line each, so that an AP
+ * that reports its state disturbs no other.  The trampoline finds its block by
+ * APIC ID, which is data here and never an index.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/*
+ * The life of an AP.  Each step is taken by the one named; the steps out of
+ * BOOTING and ALIVE are exchanges, so that the BSP's giving up and the AP's
+ * arriving can't both happen.
+ */
+enum lcpu_state {
+    LCPU_STATE_OFFLINE,   /* nobody has sent INIT */
+    LCPU_STATE_BOOTING,   /* BSP: INIT is about to be sent */
+    LCPU_STATE_ALIVE,     /* AP, trampoline: it found this block */
+    LCPU_STATE_ONLINE,    /* AP, C: it is ready for work */
+    LCPU_STATE_ABANDONED, /* BSP: the deadline passed */
+    LCPU_STATE_BSP,       /* this block is the BSP's own */
+};
+
+struct lcpu {
+    _Atomic uint32_t state;
+    uint32_t idx;
+    uint32_t id; /* APIC ID */
+    uint32_t reserved;
+    uint64_t entry;  /* C: _Noreturn void entry(struct lcpu *) */
+    uint64_t stack;  /* the address just above it, 16 KiB aligned */
+    uint64_t record; /* physical address of the trace record, 0 if none */
+    uint64_t padding[3];
+};
+_Static_assert(sizeof(struct lcpu) == 64, "one cache line each");
+
+#ifndef NR_CPUS
+#define NR_CPUS 256
+#endif
+
+extern struct lcpu lcpus[NR_CPUS];
+extern unsigned lcpu_count;
+/* Usable CPUs without a block: beyond NR_CPUS, or beyond xAPIC's IDs. */
+extern unsigned lcpus_left_alone;
+
+_Noreturn void ap_entry(struct lcpu *lcpu);
