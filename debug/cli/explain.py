@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`lamppost explain FILE...`: diagnose from logs, register dumps, cores and traces."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from typing import Iterable
+
+from debug.cli.errors import CommandError
+from debug.cli.exit_codes import ExitCode
+from debug.cli.observe import symbols_of
+from debug.cli.run import symbol_file
+from debug.cli.show import add_report_options, show
+from debug.evidence import Evidence, NoMemory, StageEvent
+from debug.failures.row import Cause, Certainty
+from debug.report.diagnosis import Diagnosis, diagnose
+from debug.report.machine import bad_input
+from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
+from debug.sources.files import FileError, FileReader
+from debug.sources.witness import Witness, merge
+from debug.stages.frames import FrameDecoder
+from debug.stages.gather import stages_of
+from debug.stages.trace import TraceBuilder
+
+_EPILOG = """\
+FILE is a QEMU log (-d int,cpu_reset -D FILE), the text of info registers, a QEMU core
+(dump-guest-memory), a Bochs log, a session with Bochs's debugger or a stage trace; which of them,
+its content tells. Text may be pasted: from a terminal, a web page or a CI system.
+
+Several files are taken as witnesses of one machine at one end: final registers and memory come from
+a core or from register text, exceptions and IPIs from a log, stages from a trace.
+
+exit code: the verdict's; 16 when a FILE is unreadable or not evidence"""
+
+_FEW_PER_MILLE = (
+    10  # of the compared bytes: code that patches itself differs from its file a little
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument("files", metavar="FILE", nargs="+", help="- for standard input")
+    parser.add_argument(
+        "--elf",
+        "--symbols",
+        metavar="ELF[@OFFSET]",
+        type=symbol_file,
+        action="append",
+        default=[],
+        help="symbols of the guest, at a load offset; may be repeated",
+    )
+    parser.add_argument("--cpus", type=int, metavar="N", help="how many CPUs must come up")
+    add_report_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code: the verdict's."""
+    try:
+        with FileReader(decode_stages) as reader:
+            if options.files.count("-") > 1:
+                raise CommandError("standard input was named twice", ExitCode.USAGE)
+            symbols = symbols_of(options.elf)
+            witness = merge([reader.read(path) for path in options.files])
+            return show(explain(witness, symbols, options.cpus), options)
+    except FileError as error:
+        if not options.json:
+            raise CommandError(str(error)) from error
+        print(json.dumps(bad_input(str(error)), indent=2))
+        return ExitCode.BAD_INPUT
+
+
+def decode_stages(chunks: Iterable[bytes]) -> tuple[tuple[StageEvent, ...], str]:
+    """The stage frames in a stream and the console text around them."""
+    decoder, builder = FrameDecoder(), TraceBuilder()
+    for chunk in chunks:
+        builder.add(decoder.feed(chunk))
+    builder.add(decoder.finish())
+    trace = builder.trace()
+    return trace.events("e9"), trace.console
+
+
+def explain(witness: Witness, symbols: ElfSymbols, cpus: int | None = None) -> Diagnosis:
+    """The diagnosis of what the files say, no verdict in it above what they can support."""
+    evidence = witness.evidence
+    evidence = replace(
+        evidence,
+        symbols=symbols,
+        stages=evidence.stages or stages_of({}, evidence.memory),
+        expected_cpus=cpus,
+    )
+    diagnosis = diagnose(evidence)
+    notes = [*witness.notes, *_belongs(symbols, evidence)]
+    strongest = Certainty(witness.ceiling.value)
+    lowered = tuple(_cap(cause, strongest) for cause in diagnosis.causes)
+    if lowered != diagnosis.causes and witness.why:
+        notes.append(f"no verdict above {strongest.value}: {witness.why}")
+    explanation = replace(diagnosis.explanation, notes=(*diagnosis.explanation.notes, *notes))
+    return replace(diagnosis, explanation=explanation, causes=lowered)
+
+
+def _cap(cause: Cause, strongest: Certainty) -> Cause:
+    if cause.certainty.rank >= strongest.rank:
+        return cause
+    return replace(cause, match=replace(cause.match, certainty=strongest))
+
+
+def _belongs(symbols: ElfSymbols, evidence: Evidence) -> list[str]:
+    """A note for each ELF file that is not what the machine ran."""
+    return [note for file in symbols.files for note in _compare(file, evidence)]
+
+
+def _compare(file: ElfFile, evidence: Evidence) -> list[str]:
+    if isinstance(evidence.memory, NoMemory):
+        return _without_memory(file, evidence)
+    try:
+        found = file.compare(evidence.memory)
+    except SymbolError as error:
+        return [str(error)]
+    if not found.compared:
+        return [f"{file.path}: its code lies at no physical address that can be read: not compared"]
+    if not found.different:
+        return []
+    share = found.different * 1000 // found.compared
+    what = f"{found.different} of {found.compared} bytes of its read-only segments differ"
+    where = f"first at physical {found.first or 0:#x}"
+    if share < _FEW_PER_MILLE:
+        return [f"{file.path}: {what} from memory, {where}: patched code, or an overwritten byte"]
+    return [f"{file.path} is not what this machine ran: {what} from memory, {where}; do not trust"
+            " its symbols"]  # fmt: skip
+
+
+def _without_memory(file: ElfFile, evidence: Evidence) -> list[str]:
+    """No memory to compare: does any instruction pointer lie in the file?"""
+    places = [cpu.registers.rip for cpu in evidence.cpus]
+    places += [event.registers.rip for event in evidence.events]
+    known = [rip for rip in places if rip is not None]
+    if known and not any(file.lookup(rip) for rip in known):
+        return [
+            f"{file.path}: no instruction pointer of the {len(known)} that are known lies in it"
+        ]
+    return []

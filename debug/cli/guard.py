@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How every command ends: errors become one message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Callable
+
+from debug.cli.errors import CommandError
+from debug.cli.exit_codes import ExitCode
+
+# Python packages that are not in the standard library, and the Debian packages that hold them.
+PACKAGES = {
+    "rich": "python3-rich",
+    "elftools": "python3-pyelftools",
+    "capstone": "python3-capstone",
+    "pexpect": "python3-pexpect",
+    "jsonschema": "python3-jsonschema",
+}
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run a command; its exit code, or that of the error that ended it."""
+    try:
+        code = action()
+        sys.stdout.flush()
+        return int(code)
+    except CommandError as error:
+        _complain(str(error))
+        return error.code
+    except ModuleNotFoundError as error:
+        _complain(_missing(error))
+        return ExitCode.MISSING_TOOL
+    except BrokenPipeError:
+        # Whatever is still buffered has no reader: let the flush at exit go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def _complain(message: str) -> None:
+    print(f"lamppost: {message}", file=sys.stderr)
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    name = (error.name or "").split(".")[0]
+    package = PACKAGES.get(name)
+    if package is None:
+        return f"the Python module {error.name} is missing"
+    return f"the Python package {name} is missing: apt-get install {package}"

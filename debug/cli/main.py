@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`lamppost`: finds the subcommand, runs it and turns errors into messages and exit codes.
+
+A subcommand is a module of this package with two functions:
+
+    configure(parser)   adds its arguments to an argparse.ArgumentParser
+    run(options)        does the work and returns the exit code (debug/cli/exit_codes.py)
+
+and one row in COMMANDS.  It is imported only when it is asked for; a row without a module is
+not listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from typing import NamedTuple, Optional, Protocol, Sequence, cast
+
+from debug.cli.exit_codes import MEANING, ExitCode
+from debug.cli.guard import guarded
+
+
+class Command(NamedTuple):
+    name: str
+    module: str  # in debug.cli
+    summary: str
+
+
+COMMANDS = (
+    Command(
+        "run", "run", "start a machine, watch it, diagnose it when it dies, hangs or lacks CPUs"
+    ),
+    Command("explain", "explain", "diagnose from a log, a register dump or a core"),
+    Command("attach", "attach", "diagnose a machine behind a running GDB stub"),
+    Command("stages", "stages", "decode a stage trace: table, timeline, SVG, Perfetto, JSON"),
+    Command("failures", "failures", "the failure table: causes, symptoms and fixes"),
+)
+
+
+class CommandModule(Protocol):
+    """What a subcommand's module offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        ...
+
+    def run(self, options: argparse.Namespace) -> int:
+        ...
+
+
+def available() -> tuple[Command, ...]:
+    """The commands whose module exists."""
+    return tuple(c for c in COMMANDS if importlib.util.find_spec(f"debug.cli.{c.module}"))
+
+
+def _parser(commands: Sequence[Command], chosen: Optional[str]) -> argparse.ArgumentParser:
+    """The whole command line; only the chosen command's module is imported."""
+    codes = "\n".join(f"  {code.value:>3}  {MEANING[code]}" for code in ExitCode)
+    parser = argparse.ArgumentParser(
+        prog="lamppost",
+        description="Why did this CPU die? Watches x86 machines boot and names the cause.",
+        epilog=f"exit codes:\n{codes}\n\n`lamppost COMMAND --help` describes a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in commands:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if command.name == chosen:
+            module = _load(command)
+            module.configure(subparser)
+            subparser.set_defaults(command=module)
+    return parser
+
+
+def _load(command: Command) -> CommandModule:
+    return cast(CommandModule, importlib.import_module(f"debug.cli.{command.module}"))
+
+
+def _chosen(commands: Sequence[Command], arguments: Sequence[str]) -> Optional[str]:
+    """The command named on the command line: its first word that is not an option."""
+    word = next((a for a in arguments if not a.startswith("-")), None)
+    return word if any(command.name == word for command in commands) else None
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    commands = available()
+    options = _parser(commands, _chosen(commands, arguments)).parse_args(arguments)
+    command: CommandModule = options.command
+    code = command.run(options)
+    sys.stdout.flush()
+    return int(code)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Entry point: the exit code.  Argparse exits by itself on usage errors (2) and --help (0)."""
+    return guarded(lambda: _dispatch(sys.argv[1:] if arguments is None else arguments))

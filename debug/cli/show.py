@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Printing a diagnosis: the same options and exit codes for every command that makes one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from debug.cli.exit_codes import of_status
+from debug.report import terminal
+from debug.report.diagnosis import Diagnosis
+from debug.report.machine import to_json
+
+
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+
+
+def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:
+    """Print the report to stdout; the exit code of its verdict."""
+    if options.json:
+        print(to_json(diagnosis))
+    else:
+        terminal.write(diagnosis, sys.stdout)
+    return of_status(diagnosis.status)

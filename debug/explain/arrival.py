@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How the APs were woken, and why one did not come [SDM 3A "MP Initialization"]."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Cpu, Ending, IpiKind
+from debug.explain import stages as stage
+from debug.explain.code import filler
+from debug.explain.context import BROADCAST, LOW_MEMORY, PAGE, Machine
+from debug.explain.findings import (
+    BspRestarted,
+    Contents,
+    CpuSilent,
+    InitAfterSipi,
+    InitMissing,
+    IpiToNobody,
+    IpiUnseen,
+    KernelGaveUp,
+    NeverExecuted,
+    PageOverwritten,
+    SipiMissing,
+    SipiReceived,
+    SipiVectorWrong,
+    StageReached,
+    StartedAgain,
+    TrampolineContents,
+    WaitingForSipi,
+)
+from debug.explain.model import CpuState, CpuView, Finding
+from debug.x86.modes import mode_of
+
+_FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
+_SOME = 256  # bytes of an image: more than parameters have
+_RESERVED = range(0xA0, 0xC0)  # SIPI vectors that no BIOS area or RAM answers
+
+
+def machine_findings(machine: Machine) -> tuple[Finding, ...]:
+    """Facts about the IPIs and the trampoline page that belong to no single CPU."""
+    found: list[Finding] = []
+    known = machine.apic_ids
+    ours = machine.kernel_ipis
+    for ipi in ours:
+        if ipi.kind in (IpiKind.INIT, IpiKind.SIPI) and ipi.destination is not None:
+            nobody = ipi.shorthand is None and ipi.destination not in (*known, *BROADCAST)
+            if nobody and known:
+                found.append(IpiToNobody(None, ipi.destination, known))
+    if not machine.cpus:  # the emulator died with its registers: the IPIs are all there is
+        sent = [ipi.vector for ipi in ours if ipi.kind is IpiKind.SIPI and ipi.vector is not None]
+        found += [wrong for vector in sent if (wrong := _wrong_vector(machine, None, vector))]
+    pages = [ipi.vector << 12 for ipi in ours if ipi.kind is IpiKind.SIPI and ipi.vector]
+    if machine.trampoline is not None:
+        pages.append(machine.trampoline)
+    for page in dict.fromkeys(pages):
+        contents = page_contents(machine, page)
+        if contents is not None:
+            begins = _begins(machine, page)
+            found.append(TrampolineContents(None, page, contents, begins))
+            ran = _ran_through(machine, page)
+            if ran is not None:
+                found.append(PageOverwritten(None, page, ran))
+    again = restarted(machine)
+    if again is not None:
+        found.append(again)
+    said = stage.arguments(machine.evidence, stage.BSP_SIPI_SENT)
+    if said and watched(machine) and not any(ipi.kind is IpiKind.SIPI for ipi in ours):
+        found.append(IpiUnseen(None, said))
+    for apic_id in stage.arguments(machine.evidence, stage.BSP_AP_MISSING):
+        cpu = next((c for c in machine.cpus if machine.apic_id(c) == apic_id), None)
+        found.append(KernelGaveUp(cpu.index if cpu is not None else None, apic_id))
+    return tuple(dict.fromkeys(found))
+
+
+def watched(machine: Machine) -> bool:
+    """Whether the source sees IPIs at all: the firmware's are always the first."""
+    return any(ipi.by_firmware for ipi in machine.evidence.ipis)
+
+
+def restarted(machine: Machine) -> Optional[BspRestarted]:
+    """The BSP had reached 64-bit code, and executes the firmware now."""
+    bsp = machine.bsp
+    if bsp is None or machine.evidence.ending is Ending.RESET:
+        return None
+    last = machine.last_stage(bsp)
+    if last is None or not any(event.code == stage.BSP_C for event in machine.stages_of(bsp)):
+        return None
+    rip, mode = machine.pc(bsp.registers), mode_of(bsp.registers)
+    if rip is None or mode.long or machine.symbol(rip) is not None:
+        return None
+    return BspRestarted(bsp.index, last, rip, mode.value)
+
+
+def _ran_through(machine: Machine, page: int) -> Optional[int]:
+    """The APIC ID of a CPU that was started at this page and lit stages from it."""
+    for cpu in machine.aps:
+        sent = [ipi for ipi in machine.ipis_for(cpu) if ipi.kind is IpiKind.SIPI]
+        through = any(event.code in _FROM_PAGE for event in machine.stages_of(cpu))
+        if through and (sent and sent[0].vector == page >> 12 or machine.trampoline == page):
+            return machine.apic_id(cpu)
+    return None
+
+
+def page_contents(machine: Machine, page: int) -> Optional[Contents]:
+    """Zeros, 0xCC or 0xFF at the start of a page; None where it holds anything else.
+
+    Eight bytes decide: what follows may be parameters that were written into an empty page.
+    """
+    if not 0 <= page < 1 << 20:
+        return None
+    data = machine.physical(page, 8)
+    return filler(data) if data is not None else None
+
+
+def _begins(machine: Machine, page: int) -> Optional[int]:
+    """The offset at which a page that begins with a filler begins to hold something else.
+
+    Parameters that were written into an empty page do not count: they are few.
+    """
+    data = machine.physical(page, PAGE)
+    if not data:
+        return None
+    at = len(data) - len(data.lstrip(data[:1]))
+    rest = data[at : at + _SOME]
+    different = sum(byte not in (0, 0xCC, 0xFF) for byte in rest)
+    return at if at >= 16 and different * 2 > len(rest) == _SOME else None
+
+
+def cpu_findings(machine: Machine, cpu: Cpu, view: CpuView) -> tuple[Finding, ...]:
+    """Why one AP is where it is: its IPIs, its SIPI page, its last stage."""
+    found: list[Finding] = []
+    if view.state in (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE):
+        firmware = view.state is CpuState.FIRMWARE
+        found.append(WaitingForSipi(cpu.index, view.apic_id, firmware))
+    found += _ipis_for(machine, cpu, view)
+    found += _again(machine, cpu, view)
+    found += _start_page(machine, cpu)
+    last = machine.last_stage(cpu)
+    if last is not None:
+        name, became, needs = stage.describe(last)
+        found.append(StageReached(cpu.index, last, name, became, needs))
+    elif machine.traced and cpu.index != machine.bsp_index:
+        found.append(CpuSilent(cpu.index, view.apic_id))
+    return tuple(found)
+
+
+def _again(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
+    """A CPU that was sent back: it began a second time, or waits again."""
+    found: list[Finding] = []
+    codes = [event.code for event in machine.stages_of(cpu)]
+    starts = [at for at, code in enumerate(codes) if code == stage.AP_REAL16]
+    if len(starts) > 1:
+        before = codes[starts[1] - 1]
+        found.append(StartedAgain(cpu.index, view.apic_id, len(starts), before))
+    kinds = [i.kind for i in machine.ipis_for(cpu) if i.kind in (IpiKind.INIT, IpiKind.SIPI)]
+    if IpiKind.SIPI in kinds and kinds[-1] is IpiKind.INIT:
+        found.append(InitAfterSipi(cpu.index, view.apic_id))
+    return found
+
+
+def _ipis_for(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
+    ours, apic_id = machine.kernel_ipis, machine.apic_id(cpu)
+    mine = machine.ipis_for(cpu)
+    inits = [ipi for ipi in mine if ipi.kind is IpiKind.INIT]
+    sipis = [ipi for ipi in mine if ipi.kind is IpiKind.SIPI]
+    if sipis:
+        first = sipis[0]
+        vector = first.vector or 0
+        found: list[Finding] = []
+        found.append(SipiReceived(cpu.index, apic_id, vector, len(inits), len(sipis)))
+        if not inits:
+            found.append(InitMissing(cpu.index, apic_id))
+        wrong = _wrong_vector(machine, cpu.index, vector)
+        return found + ([wrong] if wrong is not None else [])
+    if view.arrived:
+        return []
+    targets = [i.destination for i in ours if i.kind is IpiKind.SIPI and i.destination is not None]
+    if machine.evidence.ipis:
+        found = [] if inits else [InitMissing(cpu.index, apic_id)]
+        sent = tuple(dict.fromkeys(targets))
+        return [*found, SipiMissing(cpu.index, apic_id, sent)]
+    sent_by_stage = stage.arguments(machine.evidence, stage.BSP_SIPI_SENT)
+    through = stage.arguments(machine.evidence, stage.BSP_ALL_ONLINE) or sent_by_stage
+    if machine.traced and through and apic_id not in sent_by_stage:
+        return [SipiMissing(cpu.index, apic_id, sent_by_stage)]
+    return []
+
+
+def _wrong_vector(machine: Machine, cpu: Optional[int], vector: int) -> Optional[SipiVectorWrong]:
+    expected = machine.trampoline >> 12 if machine.trampoline is not None else None
+    if expected is not None and vector != expected:
+        how = "zero" if vector == 0 else "reserved" if vector in _RESERVED else "other"
+        return SipiVectorWrong(cpu, vector, expected, how)
+    if vector in _RESERVED:
+        return SipiVectorWrong(cpu, vector, None, "reserved")
+    if vector == 0:
+        return SipiVectorWrong(cpu, vector, None, "zero")
+    return None
+
+
+def _start_page(machine: Machine, cpu: Cpu) -> list[Finding]:
+    """What the page in CS says where no IPI was observed."""
+    page = machine.sipi_page(cpu)
+    if page is None or machine.stages_of(cpu):
+        return []
+    if cpu.halted and page < LOW_MEMORY and cpu.registers.rip not in (0, None):
+        return []  # code that halts in real mode ran there: nothing wrong with the page
+    found: list[Finding] = []
+    contents = page_contents(machine, page)
+    if contents is not None:
+        found.append(TrampolineContents(cpu.index, page, contents, _begins(machine, page)))
+    seen = any(ipi.kind is IpiKind.SIPI for ipi in machine.kernel_ipis)
+    if not seen and (page or cpu.executed is not False):
+        wrong = _wrong_vector(machine, cpu.index, page >> 12)
+        if wrong is not None:
+            found.append(wrong)
+    if cpu.registers.rip == 0 and cpu.executed is False:
+        found.append(NeverExecuted(cpu.index, page))
+    return found

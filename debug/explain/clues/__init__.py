@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a log alone proves: registers, CR2, error codes and the emulator's words, without memory.
+
+Where memory can be read the rules are re-derived from it instead, and nothing here is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Cpu
+from debug.explain.clues import pointers, stack, tables, words
+from debug.explain.clues.moment import moment
+from debug.explain.context import Machine
+from debug.explain.model import Finding
+
+
+def findings(machine: Machine, culprit: Optional[Cpu]) -> tuple[Finding, ...]:
+    """The facts about the end of the CPU that died, or of the one whose registers are known."""
+    if machine.has_memory:
+        return ()
+    found = moment(machine, culprit)
+    if found is None:
+        return ()
+    said = words.spoken(found, machine.evidence.messages)
+    return (*said, *tables.findings(found), *stack.findings(found), *pointers.findings(found))

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The instruction that a CPU stands on, fetched through its own tables and mode."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Registers
+from debug.explain.context import Machine
+from debug.explain.findings import Contents
+from debug.x86.decode import MAX_LENGTH, decode, decode_many
+from debug.x86.instruction import Instruction, Kind
+from debug.x86.modes import code_width
+from debug.x86.patterns import uniform
+
+_FILLER_BYTES = 16  # so many equal bytes in a row are no code
+_ENOUGH = 8
+_FILLERS = {0: Contents.ZEROS, 0xCC: Contents.INT3, 0xFF: Contents.ONES}
+
+
+def code_bytes(machine: Machine, registers: Registers, length: int = MAX_LENGTH) -> bytes:
+    """Up to `length` bytes at the instruction pointer; fewer where a page ends the readable part."""
+    at = machine.pc(registers)
+    if at is None:
+        return b""
+    memory = machine.linear(registers)
+    data = memory.read(at, length)
+    if data is None:
+        within = 4096 - at % 4096
+        data = memory.read(at, within) if within < length else None
+    return data or b""
+
+
+def instruction_at(machine: Machine, registers: Registers) -> Optional[Instruction]:
+    """The decoded instruction at the instruction pointer; None if it can't be read or decoded."""
+    width, rip = code_width(registers), registers.rip
+    if width is None or rip is None:
+        return None
+    data = code_bytes(machine, registers)
+    return decode(data, rip, width) if data else None
+
+
+def filler_at(machine: Machine, registers: Registers) -> Optional[Contents]:
+    """What the bytes at the instruction pointer are, if they are a filler and not code."""
+    return filler(code_bytes(machine, registers, _FILLER_BYTES))
+
+
+def filler(data: bytes) -> Optional[Contents]:
+    """ZEROS, INT3 or ONES where all of at least 8 bytes are equal; else None."""
+    if len(data) < _ENOUGH:
+        return None
+    value = uniform(data)
+    return None if value is None else _FILLERS.get(value)
+
+
+SEVERAL_REX = 3  # so many REX.W prefixes in a row of code are no accident
+_AFTER_REX = frozenset(b"\x01\x03\x29\x2b\x31\x33\x39\x3b\x63\x81\x83\x85\x89\x8b\x8d\xb8\xc7\xff")
+
+
+def starts_with_rex(data: bytes) -> bool:
+    """Whether the bytes start like 64-bit code: REX.W and an opcode that often follows it.
+
+    In 32-bit code the same bytes are an INC or DEC right before another instruction: rare.
+    """
+    return len(data) > 2 and data[0] in (0x48, 0x49, 0x4C, 0x4D) and data[1] in _AFTER_REX
+
+
+def rex_count(data: bytes) -> int:
+    """At how many places the bytes start like a 64-bit instruction."""
+    return sum(starts_with_rex(data[at : at + 3]) for at in range(len(data) - 2))
+
+
+def in_wait_loop(machine: Machine, registers: Registers) -> tuple[bool, bool]:
+    """(a PAUSE lies in the loop, it jumps to itself) around the instruction pointer."""
+    width, rip = code_width(registers), registers.rip
+    if width is None or rip is None:
+        return False, False
+    here = instruction_at(machine, registers)
+    if here is None:
+        return False, False
+    if here.jumps_to_itself:
+        return False, True
+    data = code_bytes(machine, registers, 48)
+    ahead = decode_many(data, rip, width, 12)
+    pause = False
+    for one in ahead:
+        pause = pause or one.kind is Kind.PAUSE
+        if one.kind in (Kind.NEAR_JUMP, Kind.CONDITIONAL_JUMP) and one.target is not None:
+            if rip - 64 <= one.target <= rip + 64:
+                behind = _read_behind(machine, registers, one.target, rip)
+                found = decode_many(behind, one.target, width, 16)
+                pause = pause or any(item.kind is Kind.PAUSE for item in found)
+                return pause, False
+        if one.kind in (Kind.NEAR_RETURN, Kind.HALT, Kind.FAR_JUMP, Kind.IRET):
+            break
+    return pause, False
+
+
+def _read_behind(machine: Machine, registers: Registers, start: int, rip: int) -> bytes:
+    """The bytes from offset `start` up to `rip` of the code segment."""
+    at = machine.pc(registers)
+    if at is None or start >= rip:
+        return b""
+    return machine.linear(registers).read(at - (rip - start), rip - start) or b""

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Facts about CPUs that break a rule of the ABI or of SMP, whether or not it has hurt yet."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Cpu, Registers
+from debug.explain import trampoline_page
+from debug.explain.code import filler_at
+from debug.explain.context import LOW_MEMORY, PAGE, Machine
+from debug.explain.findings import Laxness
+from debug.explain.findings.tables import DirectionFlag, SharedTss, StackZeroed, UserBaseSwapped
+from debug.explain.model import CpuState, CpuView, Finding
+from debug.x86.linear import tables_of
+from debug.x86.modes import Mode, PagingMode, mode_of
+from debug.x86.refusals import Check
+from debug.x86.registers import Cr4, Rflags
+
+_TO_CR4, _TO_CR0 = b"\x0f\x22\xe0", b"\x0f\x22\xc0"  # mov cr4, eax; mov cr0, eax
+_ADDRESS = 0x000F_FFFF_FFFF_F000
+_IST = 36  # offset of the first of seven stacks in a 64-bit TSS
+_PUSHED = 32  # bytes that code without a meaning may have pushed meanwhile
+_DATA_AREA = 0x500  # below: the BIOS's vectors and data
+_HIGHER_HALF = 1 << 63
+_WAITING = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET)
+
+
+def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[Finding, ...]:
+    """What the CPUs that run 64-bit code do that they must not."""
+    found: list[Finding] = []
+    running: list[Cpu] = []
+    for view in views:
+        cpu = machine.cpu(view.index)
+        if cpu is None or view.state in _WAITING or mode_of(cpu.registers) is not Mode.LONG64:
+            continue
+        running.append(cpu)
+        found += _direction(machine, cpu, view)
+        found += _bases(cpu)
+        found += _zeroed(machine, cpu, view)
+    return (*found, *_tasks(machine, running), *_large_pages(machine), *_early_pcide(machine))
+
+
+def _is_tcg(machine: Machine) -> bool:
+    return machine.evidence.emulator == "qemu" and machine.evidence.accelerator != "kvm"
+
+
+def _large_pages(machine: Machine) -> list[Finding]:
+    """Pages of 1 GiB, which QEMU takes from any CPU model; no evidence has CPUID."""
+    bsp = machine.bsp
+    tables = tables_of(bsp.registers) if bsp is not None and _is_tcg(machine) else None
+    if tables is None or tables.mode is not PagingMode.LEVEL4:
+        return []
+    root = machine.physical(tables.root, PAGE) or b""
+    for index in range(len(root) // 8):
+        raw = int.from_bytes(root[index * 8 : index * 8 + 8], "little")
+        data = machine.physical(raw & _ADDRESS, PAGE) if raw & 0x81 == 1 else None
+        for slot in range(0, len(data or b""), 8):
+            if (data or b"")[slot] & 0x81 == 0x81:
+                sentence = (
+                    f"PDPT[{slot // 8}] under PML4[{index}] maps a page of 1 GiB, which QEMU takes"
+                    " from every CPU model: a CPU without them (CPUID 80000001H EDX bit 26) raises"
+                    " #PF with RSVD"
+                )
+                return [Laxness(None, sentence)]
+    return []
+
+
+def _early_pcide(machine: Machine) -> list[Finding]:
+    """`mov eax, imm; mov cr4, eax` with PCIDE in a page that turns paging on later."""
+    if not _is_tcg(machine):
+        return []
+    for page in trampoline_page.pages(machine):
+        data = machine.physical(page, PAGE) or b""
+        at = data.find(_TO_CR4)
+        while at >= 5:
+            value = int.from_bytes(data[at - 4 : at], "little")
+            paging = data.find(_TO_CR0, at)
+            if data[at - 5] == 0xB8 and value & Cr4.PCIDE and paging >= 0:
+                sentence = (
+                    f"QEMU let this pass: the mov to CR4 at {page + at:#x} sets PCIDE before long"
+                    " mode is active; a real CPU raises #GP(0) there"
+                )
+                return [Laxness(None, sentence, Check.PCIDE)]
+            at = data.find(_TO_CR4, at + 1)
+    return []
+
+
+def _direction(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
+    """Idle with DF=1, or dead with it: where it runs on, it may be in a copy that goes down."""
+    still = view.state in (CpuState.IDLE, CpuState.HALTED, CpuState.SHUT_DOWN)
+    if (
+        not still
+        or not (cpu.registers.rflags or 0) & Rflags.DF
+        or cpu.registers.cpl not in (0, None)
+    ):
+        return []
+    return [DirectionFlag(cpu.index, view.where or "RIP", view.state is CpuState.IDLE)]
+
+
+def _bases(cpu: Cpu) -> list[Finding]:
+    """At CPL 0 GS base is the kernel's; the other one's is waiting in the MSR."""
+    registers = cpu.registers
+    mine, other = registers.get("gs_base"), registers.get("kernel_gs_base")
+    if mine is None or other is None or registers.cpl not in (0, None):
+        return []
+    if mine < _HIGHER_HALF <= other:
+        return [UserBaseSwapped(cpu.index, mine, other)]
+    return []
+
+
+def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
+    registers, rsp = cpu.registers, cpu.registers.get("rsp")
+    if view.state is not CpuState.SHUT_DOWN or rsp is None or rsp < LOW_MEMORY:
+        return []
+    rip = registers.rip
+    if rip is None or machine.symbol(rip) is not None:
+        return []  # it runs code that has a name
+    if rip >= _DATA_AREA and machine.linear(registers).read(rip, 1) is not None:
+        if filler_at(machine, registers) is None:
+            return []  # it may be code
+    data = machine.linear(registers).read(rsp + _PUSHED, 128)
+    return [StackZeroed(cpu.index, rsp)] if data is not None and not any(data) else []
+
+
+def _tasks(machine: Machine, cpus: list[Cpu]) -> list[Finding]:
+    """TSSes that two CPUs share, and stacks that two TSSes name."""
+    found: list[Finding] = []
+    tasks: dict[int, int] = {}
+    stacks: dict[int, tuple[int, str]] = {}
+    for cpu in cpus[:256]:
+        base = _base(cpu.registers)
+        if base is None:
+            continue
+        if base in tasks:
+            found.append(SharedTss(cpu.index, tasks[base], "TSS", base))
+            continue
+        tasks[base] = cpu.index
+        data = machine.linear(cpu.registers).read(base + _IST, 56)
+        for slot in range(7) if data is not None else ():
+            stack = int.from_bytes((data or b"")[slot * 8 : slot * 8 + 8], "little")
+            if stack < LOW_MEMORY:
+                continue
+            if stack in stacks and stacks[stack][0] != cpu.index:
+                found.append(SharedTss(cpu.index, stacks[stack][0], stacks[stack][1], stack))
+                break
+            stacks.setdefault(stack, (cpu.index, f"IST {slot + 1}"))
+    return found[:8]
+
+
+def _base(registers: Registers) -> Optional[int]:
+    task = registers.segments.get("tr")
+    if task is None or not task.selector & 0xFFFC or not task.base:
+        return None
+    return task.base

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Facts about where a CPU stands and what it executes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional
+
+from debug.explain.model import Finding
+
+
+class Contents(Enum):
+    """What a run of bytes consists of."""
+
+    ZEROS = "zeros"
+    INT3 = "0xcc filler"
+    ONES = "0xff bytes"
+    IMAGE = "the expected bytes"
+    OTHER = "other bytes"
+
+
+@dataclass(frozen=True)
+class ExecutingFiller(Finding):
+    """The CPU executes zeros, 0xCC or 0xFF instead of code."""
+
+    rip: int  # linear
+    contents: Contents
+    width: int  # of the code segment: 16, 32, 64
+
+    def sentences(self) -> tuple[str, ...]:
+        note = {
+            Contents.ZEROS: " (zeros decode as add [..], al and let a CPU slide on)",
+            Contents.INT3: " (a page poisoned before use, or padding between functions)",
+        }.get(self.contents, "")
+        return (f"the bytes at {self.rip:#x} are {self.contents.value}{note}",)
+
+
+@dataclass(frozen=True)
+class OutsideMemory(Finding):
+    """The instruction pointer is where no RAM or ROM can be read."""
+
+    rip: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (f"no memory can be read at {self.rip:#x}",)
+
+
+@dataclass(frozen=True)
+class Spinning(Finding):
+    """A CPU that runs without making progress."""
+
+    rip: int
+    where: str
+    pause: bool  # a spin-wait loop that says so (PAUSE nearby)
+    self_jump: bool  # jmp $
+    interrupts: bool  # IF
+
+    def sentences(self) -> tuple[str, ...]:
+        how = "jumps to itself" if self.self_jump else "runs in a loop"
+        return (f"it {how} at {self.where or hex(self.rip)}",)
+
+
+@dataclass(frozen=True)
+class HaltedForever(Finding):
+    """HLT with IF=0 [SDM 2 "HLT—Halt"]."""
+
+    rip: Optional[int]
+    where: str
+
+    def sentences(self) -> tuple[str, ...]:
+        place = self.where or (hex(self.rip) if self.rip is not None else "an unknown place")
+        return (f"it executed HLT at {place} with interrupts off: only NMI, SMI or INIT wake it",)
+
+
+@dataclass(frozen=True)
+class SharedStack(Finding):
+    """Two CPUs whose stack pointers lie in the same page."""
+
+    other: int
+    rsp: int
+    other_rsp: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"RSP {self.rsp:#x} of CPU {self.cpu} and RSP {self.other_rsp:#x} of CPU"
+            f" {self.other} lie in the same page",
+        )
+
+
+@dataclass(frozen=True)
+class StackState(Finding):
+    """The stack pointer of a CPU that died, against its page tables."""
+
+    rsp: int
+    null: bool
+    canonical: bool
+    mapped: Optional[bool]  # the page below RSP; None: not known
+    guard_hit: bool = False  # it left a mapped stack downwards: an overflow
+    at_bottom: bool = False  # it names the first byte of a mapped page, with nothing below
+    source: str = ""  # "lcpus[1].stack" when RSP was found there
+
+    def sentences(self) -> tuple[str, ...]:
+        if self.null:
+            return ("RSP is 0: the CPU was given no stack",)
+        lines = []
+        if not self.canonical:
+            lines.append(f"RSP {self.rsp:#x} is not canonical")
+        elif self.guard_hit:
+            lines.append(
+                f"RSP {self.rsp:#x} ran out of its stack: the page above is mapped,"
+                " the one below is not"
+            )
+        elif self.at_bottom:
+            lines.append(
+                f"RSP {self.rsp:#x} is the lowest address of a mapped page and the page below is"
+                " not mapped: a full stack, or a stack whose bottom was loaded instead of its top"
+            )
+        elif self.mapped is False:
+            lines.append(f"RSP {self.rsp:#x} is not mapped in this CPU's page tables")
+        if self.source:
+            lines.append(f"RSP {self.rsp:#x} comes from {self.source}")
+        return tuple(lines)

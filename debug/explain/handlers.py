@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Handlers that can't be entered although their gates are taken, and frames that IRET misreads.
+
+[SDM 3A "64-Bit Mode IDT", "64-Bit Mode Stack Frame"; SDM 2 "IRET/IRETD/IRETQ"]
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Registers
+from debug.explain.context import Machine
+from debug.explain.findings.tables import HandlerUnreachable, ShiftedFrame, VectorTablePointer
+from debug.explain.model import Finding
+from debug.x86.canonical import is_canonical
+from debug.x86.exceptions import GP, NP, PF
+from debug.x86.instruction import Instruction, Kind
+from debug.x86.modes import Mode, mode_of
+
+_UPPER_HALVES = (0xFFFF_FFFF << 32, 0xFFFF_8000 << 32)
+
+
+def findings(
+    machine: Machine,
+    cpu: Optional[int],
+    registers: Registers,
+    number: int,
+    cr2: Optional[int],
+    instruction: Optional[Instruction],
+) -> tuple[Finding, ...]:
+    """What exception `number` says about the handler that it came from."""
+    if mode_of(registers) is not Mode.LONG64 or registers.rip is None:
+        return ()
+    if number == PF and cr2 == registers.rip or number == GP and not is_canonical(registers.rip):
+        return _unreachable(machine, cpu, registers)
+    if number == GP and instruction is not None and instruction.memory is not None:
+        found = _vector_table(machine, cpu, registers, instruction.memory.base)
+        if found:
+            return found
+    if number in (GP, NP) and instruction is not None and instruction.kind is Kind.IRET:
+        return _shifted(machine, cpu, registers)
+    return ()
+
+
+def _unreachable(machine: Machine, cpu: Optional[int], registers: Registers) -> tuple[Finding, ...]:
+    """RIP is what a gate of the IDT names: the gate was taken, and led nowhere."""
+    idtr, rip = registers.idtr, registers.rip
+    if idtr is None or rip is None or idtr.limit < 15:
+        return ()
+    data = machine.linear(registers).read(idtr.base, min(idtr.limit + 1, 4096)) or b""
+    for number in range(len(data) // 16):
+        gate = data[number * 16 : number * 16 + 16]
+        offset = int.from_bytes(gate[:2] + gate[6:12], "little")
+        if offset != rip or not gate[5] & 0x80:
+            continue
+        symbols = (machine.symbol(upper | rip) for upper in _UPPER_HALVES if rip < 1 << 32)
+        whole = next((symbol for symbol in symbols if symbol is not None), None)
+        name = str(whole) if whole is not None and not whole.offset else None
+        return (HandlerUnreachable(cpu, number, rip, name, bool(gate[13] & 0x1F)),)
+    return ()
+
+
+def _vector_table(
+    machine: Machine, cpu: Optional[int], registers: Registers, name: str
+) -> tuple[Finding, ...]:
+    """A non-canonical pointer that is a pair of the real-mode vectors at address 0."""
+    value = registers.get(name) if name else None
+    if value is None or is_canonical(value) or value >> 48 < 0xC000:
+        return ()  # the BIOS's segments are c000 to f000
+    data = machine.physical(0, 1024) or b""
+    for at in range(0, len(data) - 7, 8):
+        if int.from_bytes(data[at : at + 8], "little") == value:
+            bases = {"GS": registers.get("gs_base"), "FS": registers.get("fs_base")}
+            segments = {name: registers.segments.get(name.lower()) for name in bases}
+            zero = [
+                n
+                for n, base in bases.items()
+                if base == 0 or base is None and getattr(segments[n], "base", None) == 0
+            ]
+            why = " and ".join(f"{n} base is 0" for n in zero) or "a null pointer was read"
+            return (VectorTablePointer(cpu, value, at, why),)
+    return ()
+
+
+def _shifted(machine: Machine, cpu: Optional[int], registers: Registers) -> tuple[Finding, ...]:
+    """The word that IRETQ takes for CS is an address, and the next one is the CPU's CS."""
+    rsp, code = registers.get("rsp"), registers.segments.get("cs")
+    if rsp is None or code is None:
+        return ()
+    data = machine.linear(registers).read(rsp, 32)
+    if data is None:
+        return ()
+    _, taken, above, _ = (int.from_bytes(data[at : at + 8], "little") for at in range(0, 32, 8))
+    if above & ~3 != code.selector & ~3 or above > 0xFFFF or not is_canonical(taken):
+        return ()
+    return (ShiftedFrame(cpu, rsp, above),) if taken > 0xFFFF else ()

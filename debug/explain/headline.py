@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The first line of a report: what happened, to which CPU, where."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.explain import stages as stage
+from debug.explain.context import Machine
+from debug.explain.model import CpuView, Status, Step
+from debug.x86.exceptions import vector
+from debug.x86.modes import mode_of
+
+
+def headline(
+    status: Status,
+    machine: Machine,
+    index: Optional[int],
+    steps: tuple[Step, ...],
+    views: tuple[CpuView, ...],
+) -> str:
+    """The line for `status`; `index` is the CPU that it is about."""
+    view = next((v for v in views if v.index == index), None)
+    name = cpu_name(view) if view is not None else "a CPU"
+    if status is Status.TRIPLE_FAULT:
+        first = steps[0] if steps else None
+        where = first.where if first is not None else view.where if view is not None else ""
+        registers = first.registers if first is not None else None
+        mode = view.mode if view is not None else ""
+        if registers is not None:
+            mode = mode_of(registers).value
+        place = f" at {where}" if where else ""
+        return f"{name} triple-faulted" + (f" in {mode}" if mode else "") + place
+    if status is Status.MISSING_CPU:
+        missing = [v for v in views if v.arrived is False]
+        if len(missing) > 1:
+            arrived = sum(1 for v in views if v.arrived)
+            return f"{len(missing)} of {len(views)} CPUs did not arrive ({arrived} did)"
+        doing = f": {view.doing}" if view is not None else ""
+        return f"{name} did not arrive{doing}"
+    if status is Status.HANG:
+        return f"{name} hangs" + (f": {view.doing}" if view is not None else "")
+    if status is Status.PANIC:
+        first = steps[0] if steps else None
+        what = f" with {vector(first.vector)}" if first is not None else ""
+        place = f" at {first.where}" if first is not None and first.where else ""
+        return f"the kernel gave up{what}{place}"
+    if status is Status.RESET:
+        return "the guest asked for a reset; no CPU triple-faulted"
+    if status is Status.HEALTHY:
+        online = [v for v in views if v.arrived]
+        if not online:
+            return "healthy: no exception in what was recorded was fatal"
+        codes = stage.argument(machine.evidence, stage.BSP_ALL_ONLINE)
+        count = codes if codes is not None else len(online)
+        return f"healthy: {count} of {max(len(views), count)} CPUs online"
+    return "the evidence does not tell what happened"
+
+
+def cpu_name(view: CpuView) -> str:
+    """`CPU 1 (APIC ID 1)`."""
+    apic = f" (APIC ID {view.apic_id})" if view.apic_id is not None else ""
+    return f"CPU {view.index}{apic}"

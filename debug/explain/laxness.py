@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where the emulator is laxer than hardware, and modes that code was not written for.
+
+A state that hardware could not have reached was let pass by the emulator; these are the states
+that can be read off the registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+from debug.evidence import Registers, Segment
+from debug.explain.code import SEVERAL_REX, code_bytes, rex_count, starts_with_rex
+from debug.explain.context import Machine
+from debug.explain.findings import Laxness, ModeTrap, ModeTrapKind
+from debug.explain.model import Finding
+from debug.explain.trampoline_page import is_64_bit_target
+from debug.x86.canonical import is_canonical
+from debug.x86.modes import Mode, mode_of
+from debug.x86.refusals import Check
+from debug.x86.registers import Cr0, Cr4, Efer
+
+_ENABLE = 1 << 11  # IA32_APIC_BASE.EN
+
+
+def impossible_state(
+    machine: Machine, cpu: Optional[int], registers: Registers
+) -> tuple[Laxness, ...]:
+    """What hardware would have refused on the way to these registers."""
+    who = {"qemu": "QEMU", "bochs": "Bochs"}.get(machine.evidence.emulator, "the emulator")
+    if machine.evidence.accelerator == "kvm":
+        who = "the hypervisor"
+    found = _offences(registers)
+    if _after_mov_cr4(machine, registers):
+        what = "CR4.PAE was cleared in long mode; a real CPU raises #GP(0) at that mov to CR4"
+        found = [item for item in found if item[1] is not Check.PAE_MISSING]
+        found.insert(0, (what, Check.LEAVES_LONG_MODE))
+    lax = [Laxness(cpu, f"{who} let this pass: {what}", check) for what, check in found]
+    code, efer = registers.segments.get("cs"), registers.get("efer") or 0
+    cr0, cr4 = registers.get("cr0"), registers.get("cr4")
+    if who == "QEMU" and code is not None and code.long and cr0 is not None and cr4 is not None:
+        if efer & Efer.LME and cr0 & Cr0.PE and not cr0 & Cr0.PG and not cr4 & Cr4.PAE:
+            sentence = (
+                "EFER.LME=1, CR4.PAE=0 and paging is off, yet a 64-bit code segment is loaded:"
+                " QEMU ignores a mov to CR0 that sets PG then; a real CPU raises #GP(0) there"
+            )
+            lax.append(Laxness(cpu, sentence, Check.PAE_MISSING))
+    return tuple(lax)
+
+
+def _after_mov_cr4(machine: Machine, registers: Registers) -> bool:
+    """Whether long mode has lost CR4.PAE by the instruction before RIP."""
+    cr4, efer, rip = registers.get("cr4"), registers.get("efer"), registers.rip
+    if cr4 is None or efer is None or rip is None or rip < 3:
+        return False
+    if cr4 & Cr4.PAE or not efer & Efer.LMA:
+        return False
+    before = replace(registers, control={**registers.control, "cr4": cr4 | int(Cr4.PAE)})
+    data = machine.linear(before).read(rip - 3, 3)
+    return data is not None and data[:2] == b"\x0f\x22" and data[2] & 0xF8 == 0xE0
+
+
+def _offences(registers: Registers) -> list[tuple[str, Optional[Check]]]:
+    cr0, cr4, efer = (registers.get(name) for name in ("cr0", "cr4", "efer"))
+    found: list[tuple[str, Optional[Check]]] = []
+    if cr0 is not None and cr0 & Cr0.PG and not cr0 & Cr0.PE:
+        what = "CR0.PG=1 with PE=0; a real CPU raises #GP(0) at the mov to CR0"
+        found.append((what, Check.PG_WITHOUT_PE))
+    long_mode = bool((cr0 or 0) & Cr0.PG and (efer or 0) & Efer.LME)
+    if long_mode and cr4 is not None and not cr4 & Cr4.PAE:
+        what = "CR0.PG=1, EFER.LME=1 with CR4.PAE=0; a real CPU raises #GP(0) at the mov to CR0"
+        found.append((what, Check.PAE_MISSING))
+    if long_mode is False and cr0 is not None and cr0 & Cr0.PG and (efer or 0) & Efer.LMA:
+        what = "EFER.LMA=1 with LME=0: LME was cleared under paging; a real CPU raises #GP(0) at"
+        found.append((f"{what} that wrmsr", Check.LME_CHANGED))
+    if cr4 is not None and cr4 & Cr4.PCIDE and efer is not None and not efer & Efer.LMA:
+        what = "CR4.PCIDE=1 with EFER.LMA=0; a real CPU raises #GP(0) at the mov to CR4"
+        found.append((what, Check.PCIDE))
+    if efer is not None and efer & ~sum(int(flag) for flag in Efer):
+        what = f"EFER {efer:#x} has reserved bits set; a real CPU raises #GP(0) at wrmsr"
+        found.append((what, Check.RESERVED_BITS))
+    code = registers.segments.get("cs")
+    if mode_of(registers).long and code is not None and code.long and code.big:
+        what = f"CS {code.selector:#06x} has L and D set; a real CPU raises #GP at the far jump"
+        found.append((what, Check.LONG_AND_BIG))
+    table = registers.gdtr
+    if mode_of(registers) is Mode.LONG64 and table is not None and not is_canonical(table.base):
+        what = f"GDTR base {table.base:#x} is not canonical; a real CPU raises #GP(0) at lgdt"
+        found.append((what, Check.NON_CANONICAL))
+    base = registers.get("apic_base")
+    if base is not None and not base & _ENABLE:
+        what = "IA32_APIC_BASE.EN=0; a real CPU's local APIC then neither sends nor takes IPIs"
+        found.append((what, None))
+    return found
+
+
+def mode_traps(machine: Machine, cpu: Optional[int], registers: Registers) -> tuple[Finding, ...]:
+    """A code or data segment whose hidden bits do not fit the code that runs."""
+    mode, code = mode_of(registers), registers.segments.get("cs")
+    if code is None:
+        return ()
+    found: list[Finding] = []
+    selector = code.selector
+    loaded = code.base == 0 and 0 < selector < 0x100  # by a far jump, not left from real mode
+    if mode is Mode.COMPAT32 and _rex_code(machine, registers):
+        sentence = (
+            f"CS {selector:#06x} has L=0 while EFER.LMA=1: 64-bit code runs in compatibility mode"
+        )
+        found.append(ModeTrap(cpu, ModeTrapKind.COMPAT_NOT_64, selector, sentence))
+    if mode is Mode.PROTECTED16 and loaded:
+        if code.long:
+            kind = ModeTrapKind.LONG_BEFORE_LMA
+            sentence = f"CS {selector:#06x} has L=1, D=0 while EFER.LMA=0: it is a 16-bit segment"
+        else:
+            kind = ModeTrapKind.CODE16_NOT_32
+            sentence = f"CS {selector:#06x} has D=0: 32-bit code is decoded as 16-bit code"
+        found.append(ModeTrap(cpu, kind, selector, sentence))
+    if mode is Mode.PROTECTED32:
+        stale = [n for n in ("ds", "ss", "es") if _real_mode_segment(registers.segments.get(n))]
+        if stale:
+            names = ", ".join(name.upper() for name in stale)
+            sentence = f"{names} still hold real-mode segments: base selector*16, limit 64 KiB"
+            found.append(ModeTrap(cpu, ModeTrapKind.STALE_SEGMENTS, selector, sentence))
+    return tuple(found)
+
+
+_NEARBY = 96  # bytes on each side of RIP
+
+
+def _rex_code(machine: Machine, registers: Registers) -> bool:
+    """Whether the code around RIP, or where the trampoline jumped with this CS, is 64-bit code."""
+    if starts_with_rex(code_bytes(machine, registers)):
+        return True
+    at, code = machine.pc(registers), registers.segments.get("cs")
+    if at is None or code is None or (registers.cpl or 0) != 0:
+        return False
+    symbol = machine.symbol(at)
+    if symbol is not None and "64" in symbol.name:
+        return True  # its author says so
+    data = machine.linear(registers).read(max(at - _NEARBY, 0), 2 * _NEARBY) or b""
+    return rex_count(data) >= SEVERAL_REX or is_64_bit_target(machine, code.selector)
+
+
+def _real_mode_segment(segment: Optional[Segment]) -> bool:
+    if segment is None or segment.selector & 0xFFFC == 0:
+        return False
+    return segment.limit == 0xFFFF and segment.base == segment.selector << 4

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Why a delivery failed, from what was observed alone: where memory is gone, or says otherwise now.
+
+[SDM 3A "Error Code", "Interrupt 8-Double Fault Exception", "Interrupt 10-Invalid TSS Exception"]
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+from debug.evidence import EventKind, ExceptionEvent
+from debug.explain.findings import DeliveryFailed
+from debug.x86.exceptions import GP, NP, PF, TS, SelectorCode, vector
+from debug.x86.refusals import Check
+
+_FRAME = 64  # bytes below RSP that a frame takes, with alignment
+
+
+def failures(events: tuple[ExceptionEvent, ...]) -> tuple[DeliveryFailed, ...]:
+    """For each exception that the one before it, or an interrupt, led to: the check that failed."""
+    found = []
+    for first, second in zip(events, events[1:]):
+        one = _failure(first, second)
+        if one is not None:
+            found.append(one)
+    return tuple(found)
+
+
+def refused_gate(first: ExceptionEvent, second: ExceptionEvent) -> Optional[int]:
+    """The vector whose gate the error code of `second` names; None if it names none.
+
+    TCG multiplies by the size of a gate where it should multiply by 8, if the gate lies beyond the
+    limit in 64-bit mode.
+    """
+    code = SelectorCode(second.error_code or 0)
+    if second.vector not in (GP, NP) or not code.idt:
+        return None
+    return first.vector if (second.error_code or 0) & ~1 == first.vector * 16 + 2 else code.index
+
+
+def normal(events: tuple[ExceptionEvent, ...]) -> tuple[ExceptionEvent, ...]:
+    """The events with the gate in each error code counted as the manual counts it."""
+    found = list(events[:1])
+    for first, second in zip(events, events[1:]):
+        gate = refused_gate(first, second)
+        if gate is not None and gate != SelectorCode(second.error_code or 0).index:
+            second = replace(second, error_code=gate * 8 + 2)
+        found.append(second)
+    return tuple(found)
+
+
+def _failure(first: ExceptionEvent, second: ExceptionEvent) -> Optional[DeliveryFailed]:
+    check, why, address, stack = _why(first, second)
+    if check is None:
+        return None
+    idtr = first.registers.idtr
+    return DeliveryFailed(
+        second.cpu,
+        first.vector,
+        check,
+        f"{vector(first.vector)} could not be delivered: {why}",
+        second.vector,
+        idtr.base if idtr is not None else None,
+        idtr.limit if idtr is not None else None,
+        address,
+        first.kind is not EventKind.EXCEPTION,
+        stack,
+    )
+
+
+def _why(
+    first: ExceptionEvent, second: ExceptionEvent
+) -> tuple[Optional[Check], str, Optional[int], str]:
+    """(check, in words, the address that faulted, the stack)."""
+    registers = first.registers
+    idtr, task = registers.idtr, registers.segments.get("tr")
+    gate = refused_gate(first, second)
+    if gate == first.vector:
+        if second.vector == NP:
+            return Check.GATE_NOT_PRESENT, f"gate {gate} of the IDT is not present", None, ""
+        if idtr is not None and gate * 16 + 15 > idtr.limit:
+            why = f"gate {gate} is beyond the IDT's limit {idtr.limit:#x}"
+            return Check.IDT_LIMIT, why, None, ""
+        return Check.GATE_TYPE, f"gate {gate} of the IDT is not valid", None, ""
+    if second.vector == TS:
+        selector = SelectorCode(second.error_code or 0).selector or 0
+        if task is not None and selector == task.selector & 0xFFFC:
+            why = f"the TSS (selector {selector:#06x}) ends at {task.limit:#x}, before the stack"
+            return Check.TSS_LIMIT, f"{why} that was needed", None, ""
+        return None, "", None, ""
+    if second.vector != PF or second.cr2 is None:
+        return None, "", None, ""
+    at = second.cr2
+    if idtr is not None and idtr.base <= at <= idtr.base + idtr.limit:
+        return Check.TABLE_UNMAPPED, f"the IDT at {at:#x} is not accessible", at, ""
+    if task is not None and task.selector & 0xFFFC and task.base <= at <= task.base + 0x67:
+        return Check.TSS_UNMAPPED, f"the TSS at {at:#x} is not accessible", at, ""
+    rsp = registers.get("rsp")
+    if rsp is not None and rsp - _FRAME <= at < rsp:
+        return Check.STACK_UNMAPPED, f"the stack at {at:#x} is not accessible", at, "RSP"
+    if rsp is not None and at % 8 == 0 and at % 16 == 8 and abs(rsp - at) > 4096:
+        why = f"the frame went to {at:#x}, far from RSP {rsp:#x}: a stack of the TSS"
+        return Check.STACK_UNMAPPED, f"{why}, which is not accessible", at, "IST of the TSS"
+    return None, "", None, ""

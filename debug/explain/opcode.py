@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""#UD and #NM explained: which feature is off, or that the bytes are no code."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Registers
+from debug.explain.code import code_bytes
+from debug.explain.context import Machine
+from debug.explain.findings import InvalidOpcode, OpcodeProblem
+from debug.x86.exceptions import NM
+from debug.x86.instruction import Instruction, Kind
+from debug.x86.modes import Mode, code_width, mode_of
+from debug.x86.patterns import describe_bytes
+from debug.x86.refusals import Refusal
+from debug.x86.registers import Cr0, Cr4
+
+# One-byte opcodes that exist outside 64-bit mode only [SDM 2 "One-Byte Opcode Map"].
+_LEGACY_ONLY = frozenset(
+    b"\x06\x07\x0e\x16\x17\x1e\x1f\x27\x2f\x37\x3f\x60\x61\x62\x82\x9a\xce\xd4\xd5\xea"
+)
+
+
+def invalid_opcode(
+    machine: Machine,
+    cpu: Optional[int],
+    registers: Registers,
+    vector: int,
+    instruction: Optional[Instruction],
+    verdict: Optional[Refusal],
+) -> InvalidOpcode:
+    """Why the instruction at RIP is refused."""
+    rip, data = machine.pc(registers), code_bytes(machine, registers)
+    text = instruction.text if instruction is not None else data[:8].hex(" ")
+    problem, sentence = _problem(registers, vector, instruction, data, verdict)
+    return InvalidOpcode(cpu, problem, rip, text, sentence)
+
+
+def _problem(
+    registers: Registers,
+    vector: int,
+    instruction: Optional[Instruction],
+    data: bytes,
+    verdict: Optional[Refusal],
+) -> tuple[OpcodeProblem, str]:
+    cr0, cr4 = registers.get("cr0") or 0, registers.get("cr4") or 0
+    said = verdict.sentence if verdict is not None else ""
+    if vector == NM:
+        if cr0 & Cr0.EM:
+            return OpcodeProblem.FPU_EMULATED, said or "an x87 instruction with CR0.EM=1"
+        return OpcodeProblem.FPU_LOCKED, said or "an FPU or SSE instruction with CR0.TS=1"
+    if instruction is not None:
+        vex = instruction.vex or instruction.evex
+        if instruction.kind is Kind.INVALID:
+            return OpcodeProblem.UD2, "ud2: code that the compiler or author marked unreachable"
+        if instruction.sse and cr0 & Cr0.EM:
+            return OpcodeProblem.FPU_EMULATED, said or "an SSE instruction with CR0.EM=1"
+        if instruction.sse and not cr4 & Cr4.OSFXSR:
+            return OpcodeProblem.SSE_DISABLED, said or "an SSE instruction with CR4.OSFXSR=0"
+        if instruction.kind is Kind.XSETBV:
+            return OpcodeProblem.XSETBV_DISABLED, said or "xsetbv with CR4.OSXSAVE=0"
+        if vex and mode_of(registers) is not Mode.REAL:
+            return OpcodeProblem.AVX_DISABLED, said or f"{instruction.mnemonic}: AVX is not enabled"
+        if instruction.kind is Kind.LOAD_SEGMENT and instruction.text.startswith("mov cs"):
+            return OpcodeProblem.MOV_CS, "mov to CS does not exist; a far jump loads CS"
+    filler = describe_bytes(data)
+    if filler:
+        return OpcodeProblem.NOT_CODE, f"the bytes at RIP are no code but {filler}"
+    if code_width(registers) == 64 and data[:1] and data[0] in _LEGACY_ONLY:
+        sentence = (
+            f"opcode {data[0]:02x} exists outside 64-bit mode only: 32-bit code in 64-bit mode?"
+        )
+        return OpcodeProblem.ONLY_LEGACY, sentence
+    if data and instruction is None:
+        shown = data[:8].hex(" ")
+        return OpcodeProblem.NOT_CODE, f"the bytes {shown} are no instruction in this mode"
+    if instruction is not None:
+        sentence = said or f"{instruction.text}: not on this CPU, or not in this mode"
+        return OpcodeProblem.UNKNOWN, sentence
+    return OpcodeProblem.UNKNOWN, said or "the instruction could not be read"

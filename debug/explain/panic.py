@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the guest says itself: panic, boot error, exception report, deliberate end."""
+
+from __future__ import annotations
+
+import re
+from typing import Optional
+
+from debug.evidence import Ending, EventKind
+from debug.explain import kernel
+from debug.explain import stages as stage
+from debug.explain.context import Machine
+from debug.explain.findings import (
+    ConsoleSays,
+    DeliberateExit,
+    DeliberateReset,
+    ExceptionReported,
+    InterruptStorm,
+    PanicMessage,
+)
+from debug.explain.model import Finding
+
+_TAIL = 16384  # characters of the console that are searched
+_LINE = 160  # characters of a line that are quoted
+
+# A line that says the kernel gave up.  Words that a healthy boot prints too are left out.
+_PANIC = re.compile(
+    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!)|unhandled exception|\bBUG: |"
+    r"assertion .{0,60}failed|double fault|stack smashing detected).*$",
+    re.MULTILINE,
+)
+
+# Lines that matter to a cause: topic and pattern.
+_TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (topic, re.compile(pattern, re.IGNORECASE | re.MULTILINE))
+    for topic, pattern in (
+        (
+            "copy",
+            r"^.*(?:does not read back|reads? back|copy .{0,30}(?:differs|failed|mismatch)).*$",
+        ),
+        ("no-low-page", r"^.*no (?:free )?(?:low )?page .{0,40}(?:640|below|1 ?MiB).*$"),
+        ("acpi", r"^.*(?:no (?:ACPI|RSDP|MADT)|MADT .{0,40}(?:checksum|not found|missing)).*$"),
+        ("guard-page", r"^.*(?:guard page|stack overflow|stack overflowed).*$"),
+        ("stack-canary", r"^.*(?:stack smashing|stack canary|stack protector).*$"),
+        ("option", r"^.*unknown (?:kernel )?option.*$"),
+        ("loader", r"^.*(?:no multiboot header|without PVH ELF Note|not .{0,20}multiboot).*$"),
+        ("too-many-cpus", r"^.*more CPUs than.*$"),
+        (
+            "no-long-mode",
+            r"^.*(?:no (?:64-bit|long) mode|(?:64-bit|long) mode (?:is )?not (?:supported|available)|"
+            r"not a 64-bit CPU|requires an x86-64 CPU).*$",
+        ),
+        (  # an IRQ pushes no error code: every slot of the frame is taken for its neighbour
+            "df-without-error-code",
+            r"^.*double fault[\s\S]{0,600}?\bE?rip[ :=]*(?:0x)?0*(?:8|10|18|20|28|30|38)\b",
+        ),
+        ("halted", r"^.*(?:system halted|safe to (?:turn|power|switch) off).*$"),
+        ("kvm-emulation", r"^.*KVM internal error.*$"),
+    )
+)
+
+_REFUSALS = ("no-long-mode",)  # topics that are an end by themselves
+
+
+def said(machine: Machine) -> tuple[Finding, ...]:
+    """Facts from the console, the messages, the stages and the way the machine ended."""
+    found: list[Finding] = []
+    tail = machine.evidence.console[-_TAIL:]
+    stages = [event for event in machine.evidence.stages]
+    for event in stages:
+        if event.code == stage.EXCEPTION:
+            found.append(ExceptionReported(cpu_of(machine, event.apic_id), event.argument or 0))
+    reporters = [e for e in stages if e.code in (stage.PANIC, stage.BOOT_ERROR)]
+    line = _PANIC.search(tail)
+    if reporters or line is not None:
+        text = clean(line.group(0)) if line is not None else _last_line(tail)
+        who = reporters[0].apic_id if reporters else None
+        found.append(PanicMessage(cpu_of(machine, who), text, who))
+    messages = "\n".join(machine.evidence.messages)[-_TAIL:]
+    for topic, pattern in _TOPICS:
+        match = pattern.search(tail) or pattern.search(messages)
+        if match is not None:
+            found.append(ConsoleSays(None, topic, clean(match.group(0))))
+            if topic in _REFUSALS and not reporters and line is None:
+                found.append(PanicMessage(None, clean(match.group(0))))
+    if machine.evidence.ending is Ending.RESET:
+        found.append(DeliberateReset(None))
+    code = exit_code(machine)
+    if machine.evidence.ending is Ending.EXITED:
+        found.append(DeliberateExit(None, code))
+    storm = _storm(machine)
+    return (*dict.fromkeys(found), *([storm] if storm is not None else []))
+
+
+def exit_code(machine: Machine) -> Optional[int]:
+    """What the guest ended with: by its own stage, else the emulator's exit code."""
+    own = stage.argument(machine.evidence, stage.BSP_EXIT)
+    return own if own is not None else machine.evidence.exit_code
+
+
+def failed(machine: Machine) -> bool:
+    """Whether the kernel ended itself and called that a failure."""
+    own = stage.argument(machine.evidence, stage.BSP_EXIT)
+    return own is not None and own not in (0, kernel.EXIT_OK)
+
+
+def cpu_of(machine: Machine, apic_id: Optional[int]) -> Optional[int]:
+    """The index of the CPU with this APIC ID."""
+    if apic_id is None:
+        return None
+    return next((cpu.index for cpu in machine.cpus if machine.apic_id(cpu) == apic_id), None)
+
+
+def clean(text: str) -> str:
+    """One line of guest text, printable and short."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:_LINE]
+
+
+def _last_line(text: str) -> str:
+    lines = [clean(line) for line in text.splitlines() if not line.startswith("@")]  # no frames
+    return next((line for line in reversed(lines) if line), "")
+
+
+def _storm(machine: Machine) -> Optional[InterruptStorm]:
+    """The last exceptions are all the same one at the same place."""
+    events = [e for e in machine.last_events if e.kind is EventKind.EXCEPTION][-64:]
+    if len(events) < 16:
+        return None
+    last = events[-1]
+    same = [e for e in events if (e.vector, e.registers.rip) == (last.vector, last.registers.rip)]
+    if len(same) < 16 or last.registers.rip is None:
+        return None
+    rip = machine.pc(last.registers)
+    return InterruptStorm(last.cpu, last.vector, rip or 0, len(same))

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""#GP, #NP, #SS and #TS explained: the descriptor, the gate or the instruction that was refused.
+
+[SDM 3A "Interrupt 13—General Protection Exception (#GP)" and its neighbours]
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Registers
+from debug.explain.context import Machine
+from debug.explain.findings import (
+    BadControlWrite,
+    DeliveryFailed,
+    Misaligned,
+    NonCanonical,
+    Role,
+    SelectorFault,
+    SelectorUse,
+)
+from debug.explain.model import Finding
+from debug.x86.accesses import (
+    accesses,
+    control_write,
+    far_target,
+    linear_address,
+    msr_write,
+    selector_load,
+)
+from debug.x86.canonical import is_canonical
+from debug.x86.delivery import deliver
+from debug.x86.exceptions import SelectorCode
+from debug.x86.instruction import Instruction, Kind, MemoryOperand
+from debug.x86.modes import Mode, mode_of
+from debug.x86.refusals import Check, Refusal
+from debug.x86.registers import EFER_MSR, describe_msr, describe_register, register_value
+from debug.x86.segment_checks import find
+from debug.x86.tables import lookup
+
+_USES = {
+    Kind.FAR_JUMP: SelectorUse.FAR_JUMP,
+    Kind.FAR_CALL: SelectorUse.FAR_JUMP,
+    Kind.FAR_RETURN: SelectorUse.FAR_RETURN,
+    Kind.IRET: SelectorUse.IRET,
+    Kind.LTR: SelectorUse.LTR,
+    Kind.LLDT: SelectorUse.LLDT,
+}
+_CONTROL = (Kind.WRITE_CONTROL, Kind.WRMSR, Kind.RDMSR, Kind.XSETBV, Kind.LGDT, Kind.LIDT)
+
+
+def general_fault(
+    machine: Machine,
+    cpu: Optional[int],
+    registers: Registers,
+    vector: int,
+    error_code: Optional[int],
+    instruction: Optional[Instruction],
+    verdict: Optional[Refusal],
+) -> tuple[Finding, ...]:
+    """The facts behind a fault of this class.
+
+    `verdict` is what the rules say about the instruction, None if they find nothing wrong or
+    raise another exception.
+    """
+    code = SelectorCode(error_code or 0)
+    if error_code is not None and code.idt:
+        return (_gate(machine, cpu, registers, code.index),)
+    selector = code.selector or 0
+    if selector or (verdict is not None and verdict.check is Check.NULL_SELECTOR):
+        return (_selector(machine, cpu, registers, vector, selector, instruction, verdict),)
+    if instruction is None:
+        return _bad_rip(cpu, registers)
+    if instruction.kind in _CONTROL:
+        return (_control(cpu, registers, machine, instruction, verdict),)
+    if verdict is not None and verdict.check is Check.MISALIGNED:
+        operand = instruction.memory
+        base = operand.base if operand is not None else ""
+        address = linear_address(instruction, registers) or 0
+        stack = base in ("rsp", "rbp", "esp", "ebp")
+        return (Misaligned(cpu, address, instruction.text, stack),)
+    return _non_canonical(machine, cpu, registers, instruction)
+
+
+def _gate(machine: Machine, cpu: Optional[int], registers: Registers, number: int) -> Finding:
+    attempt = deliver(machine.linear(registers), number)
+    refusal, idtr = attempt.refusal, registers.idtr
+    sentence = refusal.sentence if refusal is not None else f"gate {number} of the IDT was refused"
+    return DeliveryFailed(
+        cpu,
+        number,
+        refusal.check if refusal is not None else None,
+        sentence,
+        refusal.vector if refusal is not None else None,
+        idtr.base if idtr is not None else None,
+        idtr.limit if idtr is not None else None,
+        None,
+        number >= 32,
+    )
+
+
+def _selector(
+    machine: Machine,
+    cpu: Optional[int],
+    registers: Registers,
+    vector: int,
+    selector: int,
+    instruction: Optional[Instruction],
+    verdict: Optional[Refusal],
+) -> SelectorFault:
+    reader = machine.linear(registers)
+    use, table = SelectorUse.UNKNOWN, registers.gdtr
+    if instruction is not None:
+        use = _USES.get(instruction.kind, SelectorUse.UNKNOWN)
+        if instruction.kind is Kind.LOAD_SEGMENT:
+            load = selector_load(instruction, registers, reader)
+            use = SelectorUse.LOAD_SS if load and load[0] == "ss" else SelectorUse.LOAD_DATA
+            selector = load[1] if load is not None else selector
+        target = far_target(instruction, registers, reader)
+        if target is not None and instruction.kind is not Kind.IRET:
+            selector = target[0]
+    if verdict is None and selector & 0xFFFC:
+        found = find(reader, selector)
+        verdict = found if isinstance(found, Refusal) else None
+    entry = lookup(reader, registers, selector)
+    descriptor = entry.descriptor.raw if entry is not None and entry.descriptor else None
+    sentence = verdict.sentence if verdict is not None else ""
+    if not sentence:
+        sentence = entry.describe() if entry is not None else "its descriptor is not known"
+    return SelectorFault(
+        cpu,
+        use,
+        selector,
+        vector,
+        verdict.check if verdict is not None else None,
+        sentence,
+        table.base if table is not None else None,
+        table.limit if table is not None else None,
+        descriptor,
+        machine.pc(registers),
+        _suspect_base(machine, registers),
+        _good_beyond(machine, registers, selector),
+    )
+
+
+def _good_beyond(machine: Machine, registers: Registers, selector: int) -> bool:
+    """Whether a present code or data descriptor stands where a selector beyond the limit points."""
+    table = registers.gdtr
+    if table is None or selector & 4 or selector | 7 <= table.limit:
+        return False
+    data = machine.linear(registers).read(table.base + (selector & ~7), 8)
+    return data is not None and data[5] & 0x98 == 0x98 and data[6] & 0x0F in (0, 0xF)
+
+
+def _suspect_base(machine: Machine, registers: Registers) -> str:
+    """Why GDTR's base can't be that of a real table, "" if nothing speaks against it.
+
+    The descriptor that CS was loaded from, if it came from this table, must still be there.
+    """
+    table = registers.gdtr
+    if table is None:
+        return ""
+    if table.base == 0 and table.limit in (0, 0xFFFF):
+        return f"GDTR is {'null' if table.limit == 0 else 'as reset left it'}: no GDT was loaded"
+    data = machine.linear(registers).read(table.base, min(max(table.limit, 7) + 1, 64))
+    if data is None and not machine.has_memory:
+        return ""
+    if data is None:
+        return f"no memory can be read at the GDT's base {table.base:#x}"
+    if len(data) >= 16 and not any(data):
+        return f"the memory at the GDT's base {table.base:#x} is all zeros"
+    if len(data) >= 16 and set(data) == {0xCC}:
+        return f"the memory at the GDT's base {table.base:#x} is 0xCC filler"
+    if any(data[:8]) and not _looks_like_gdt(data):
+        return f"the memory at the GDT's base {table.base:#x} does not look like descriptors"
+    return ""
+
+
+def _looks_like_gdt(data: bytes) -> bool:
+    """At least half of the entries after the first have S=1, P=1 and a code or data type."""
+    entries = [data[at : at + 8] for at in range(8, len(data) - 7, 8)]
+    good = [entry for entry in entries if entry[5] & 0x90 == 0x90 or not any(entry)]
+    return bool(entries) and len(good) * 2 >= len(entries)
+
+
+def _control(
+    cpu: Optional[int],
+    registers: Registers,
+    machine: Machine,
+    instruction: Instruction,
+    verdict: Optional[Refusal],
+) -> BadControlWrite:
+    name, value = instruction.kind.value, None
+    kind = instruction.kind
+    if kind is Kind.WRITE_CONTROL:
+        written = control_write(instruction, registers, machine.linear(registers))
+        name, value = written if written is not None else (name, None)
+    elif kind in (Kind.WRMSR, Kind.RDMSR):
+        number = register_value(registers, "ecx")
+        pair = msr_write(registers) if kind is Kind.WRMSR else None
+        name = "efer" if number == EFER_MSR else f"msr {number or 0:#x}"
+        value = pair[1] if pair is not None else None
+        if verdict is None:
+            said = describe_msr(number) if number is not None else "an unknown MSR"
+            verb = "write to" if kind is Kind.WRMSR else "read of"
+            sentence = f"the {verb} {said} is refused: this CPU has no such MSR or value"
+            return BadControlWrite(cpu, None, name, value, sentence, machine.pc(registers))
+    elif kind is Kind.XSETBV:
+        name = "xcr0"
+    shown = f" {describe_register(name, value)}" if value is not None else ""
+    sentence = verdict.sentence if verdict is not None else f"{name.upper()}{shown} is refused"
+    check = verdict.check if verdict is not None else None
+    return BadControlWrite(cpu, check, name, value, sentence, machine.pc(registers))
+
+
+def _pointer(
+    machine: Machine, registers: Registers, instruction: Instruction
+) -> Optional[tuple[int, str]]:
+    """(the target that a near jump, call or return takes from memory, where it stands)."""
+    if instruction.kind is Kind.NEAR_RETURN:
+        at, place = registers.get("rsp"), "the stack"
+    elif instruction.kind in (Kind.NEAR_JUMP, Kind.NEAR_CALL) and instruction.memory is not None:
+        at, place = linear_address(instruction, registers), "memory"
+    else:
+        return None
+    data = machine.linear(registers).read(at, 8) if at is not None else None
+    return None if data is None else (int.from_bytes(data, "little"), place)
+
+
+def _non_canonical(
+    machine: Machine, cpu: Optional[int], registers: Registers, instruction: Instruction
+) -> tuple[Finding, ...]:
+    """A non-canonical operand, stack or target, if that is what the instruction used."""
+    if mode_of(registers) is not Mode.LONG64:
+        return ()
+    for access in accesses(instruction, registers):
+        if access.linear is not None and not is_canonical(access.linear):
+            stack = access.what in ("push", "pop")
+            role = Role.STACK if stack else Role.DATA
+            return (NonCanonical(cpu, access.linear, role, _base(instruction, stack)),)
+    where = _pointer(machine, registers, instruction)
+    if where is not None and not is_canonical(where[0]):
+        return (NonCanonical(cpu, where[0], Role.FETCH, where[1]),)
+    if instruction.kind in (Kind.NEAR_JUMP, Kind.NEAR_CALL):
+        for operand in instruction.operands:
+            value = register_value(registers, getattr(operand, "name", ""))
+            if value is not None and not is_canonical(value):
+                return (NonCanonical(cpu, value, Role.FETCH, getattr(operand, "name", "")),)
+    return ()
+
+
+def _base(instruction: Instruction, stack: bool) -> str:
+    if stack:
+        return "rsp"
+    operand: Optional[MemoryOperand] = instruction.memory
+    return operand.base if operand is not None else ""
+
+
+def _bad_rip(cpu: Optional[int], registers: Registers) -> tuple[Finding, ...]:
+    rip = registers.rip
+    if rip is not None and mode_of(registers) is Mode.LONG64 and not is_canonical(rip):
+        return (NonCanonical(cpu, rip, Role.FETCH, "rip"),)
+    return ()

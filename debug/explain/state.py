@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where each CPU stands, and what it does there."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Cpu, IpiKind, Registers
+from debug.explain import stages as stage
+from debug.explain.code import filler_at, in_wait_loop
+from debug.explain.context import LOW_MEMORY, PAGE, Machine
+from debug.explain.findings import (
+    ExecutingFiller,
+    HaltedForever,
+    OutsideMemory,
+    SharedStack,
+    Spinning,
+    StackState,
+)
+from debug.explain.lcpu import block_of
+from debug.explain.model import CpuState, CpuView, Finding
+from debug.x86.canonical import MASK64, is_canonical
+from debug.x86.modes import Mode, code_width, mode_of
+from debug.x86.registers import Rflags
+
+_FIRMWARE = ((0xE0000, 0x100000), (0xFFF00000, 0x1_0000_0000))  # where a PC's BIOS lies
+_RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
+_PARKING_STAGES = (stage.AP_ABANDONED, stage.AP_UNKNOWN, stage.STOPPED)
+
+
+def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tuple[Finding, ...]]:
+    """One CPU in words, and the facts about its place."""
+    registers = cpu.registers
+    rip = machine.pc(registers)
+    state = _state(machine, cpu, rip, shut_down)
+    findings: list[Finding] = []
+    where = machine.where(rip)
+    if state in (CpuState.RUNNING, CpuState.SHUT_DOWN, CpuState.SPINNING):
+        findings += _place(machine, cpu, rip)
+    if state is CpuState.RUNNING and rip is not None and not findings:
+        pause, self_jump = in_wait_loop(machine, registers)
+        if self_jump or pause or cpu.moved is False:
+            state = CpuState.SPINNING
+    if state is CpuState.SPINNING and rip is not None:
+        pause, self_jump = in_wait_loop(machine, registers)
+        allowed = bool((registers.rflags or 0) & Rflags.IF)
+        findings.append(Spinning(cpu.index, rip, where, pause, self_jump, allowed))
+    if state is CpuState.HALTED:
+        findings.append(HaltedForever(cpu.index, rip, where))
+    codes = tuple(event.code for event in machine.stages_of(cpu))
+    view = CpuView(
+        cpu.index,
+        cpu.apic_id if cpu.apic_id is not None else None,
+        _mode(registers),
+        state,
+        _doing(state, where),
+        rip,
+        where,
+        codes,
+        _arrived(machine, cpu, state),
+    )
+    return view, tuple(findings)
+
+
+def _mode(registers: Registers) -> str:
+    mode = mode_of(registers)
+    return mode.value + (", in SMM" if registers.smm else "")
+
+
+def _state(machine: Machine, cpu: Cpu, rip: Optional[int], shut_down: bool) -> CpuState:
+    registers = cpu.registers
+    if shut_down:
+        return CpuState.SHUT_DOWN
+    if cpu.waiting_for_sipi:
+        return CpuState.WAITING_FOR_SIPI
+    is_bsp = cpu.index == machine.bsp_index
+    at_reset = rip in _RESET_VECTOR and mode_of(registers) is Mode.REAL
+    if cpu.halted and at_reset and not is_bsp:
+        return CpuState.WAITING_FOR_SIPI
+    if machine.last_stage(cpu) in _PARKING_STAGES:
+        return CpuState.PARKED
+    if cpu.halted:
+        if _in_firmware(machine, cpu, rip) or _parked_by_firmware(machine, cpu):
+            return CpuState.FIRMWARE
+        if registers.rflags is None:
+            return CpuState.IDLE if cpu.halted else CpuState.UNKNOWN
+        return CpuState.IDLE if registers.rflags & Rflags.IF else CpuState.HALTED
+    if at_reset:
+        return CpuState.RESET
+    if rip is None:
+        return CpuState.UNKNOWN
+    if not is_bsp and _in_firmware(machine, cpu, rip) and not _was_started(machine, cpu):
+        return CpuState.FIRMWARE
+    return CpuState.SPINNING if cpu.moved is False else CpuState.RUNNING
+
+
+def _parked_by_firmware(machine: Machine, cpu: Cpu) -> bool:
+    """It halts in the page that the firmware started it at, and no SIPI came after."""
+    page = machine.sipi_page(cpu)
+    if page is None or _was_started(machine, cpu) or machine.stages_of(cpu):
+        return False
+    sent = [ipi for ipi in machine.evidence.ipis if ipi.kind is IpiKind.SIPI and ipi.by_firmware]
+    return any(ipi.vector == page >> 12 for ipi in sent)
+
+
+def _was_started(machine: Machine, cpu: Cpu) -> bool:
+    """INIT and SIPI of the kernel's were sent to it: what it runs now, it came to by itself.
+
+    A SIPI alone is ignored by a CPU that is not waiting for one.
+    """
+    kinds = [ipi.kind for ipi in machine.ipis_for(cpu)]
+    return IpiKind.INIT in kinds and IpiKind.SIPI in kinds
+
+
+def _in_firmware(machine: Machine, cpu: Cpu, rip: Optional[int]) -> bool:
+    if rip is None or machine.symbol(rip) is not None or machine.stages_of(cpu):
+        return False
+    if machine.sipi_page(cpu) is not None:
+        return False  # it came from a SIPI and ran on to where the BIOS lies
+    return any(low <= rip < high for low, high in _FIRMWARE)
+
+
+def _doing(state: CpuState, where: str) -> str:
+    place = f" at {where}" if where else ""
+    return {
+        CpuState.RUNNING: f"running{place}",
+        CpuState.IDLE: f"idle: HLT{place}, interrupts on",
+        CpuState.HALTED: f"halted{place} with interrupts off",
+        CpuState.PARKED: f"parked{place}",
+        CpuState.FIRMWARE: f"where the firmware left it{place}",
+        CpuState.WAITING_FOR_SIPI: "waiting for a SIPI",
+        CpuState.SPINNING: f"spinning{place}",
+        CpuState.SHUT_DOWN: f"shut down{place}",
+        CpuState.RESET: "at the reset vector",
+        CpuState.UNKNOWN: "unknown",
+    }[state]
+
+
+def _arrived(machine: Machine, cpu: Cpu, state: CpuState) -> Optional[bool]:
+    """Whether the CPU came up: by its stages; else by where it stands."""
+    if cpu.index == machine.bsp_index:
+        return True
+    if machine.reached(cpu, stage.AP_ONLINE):
+        return True
+    if state in (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE, CpuState.RESET):
+        return False
+    if machine.tells_arrival:
+        return False
+    mode = mode_of(cpu.registers)
+    if mode in (Mode.LONG64, Mode.PROTECTED32) and state is CpuState.IDLE:
+        return True
+    return False if mode is Mode.REAL else None
+
+
+def _place(machine: Machine, cpu: Cpu, rip: Optional[int]) -> list[Finding]:
+    registers = cpu.registers
+    if rip is None:
+        return []
+    contents = filler_at(machine, registers)
+    if contents is not None:
+        return [ExecutingFiller(cpu.index, rip, contents, code_width(registers) or 0)]
+    walk = machine.linear(registers).walk(rip)
+    if walk is not None and walk.physical is not None:
+        if machine.physical(walk.physical, 1) is None and machine.has_memory:
+            return [OutsideMemory(cpu.index, rip)]
+    return []
+
+
+def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[StackState]:
+    """The stack pointer against the page tables; None where there are none to ask."""
+    rsp = registers.get("rsp")
+    if rsp is None or mode_of(registers) is not Mode.LONG64:
+        return None
+    top = rsp - 8 & MASK64
+    canonical = is_canonical(rsp)
+    mapped = machine.maps(registers, top) if canonical else None
+    block = block_of(machine, cpu)
+    source = ""
+    if block is not None and block.stack and 0 <= block.stack - rsp <= 0x40:
+        source = f"lcpus[{block.index}].stack"
+    elif block is not None and block.stack == 0 and rsp == 0:
+        source = f"lcpus[{block.index}].stack"
+    given = block is not None and rsp in (block.stack, block.stack - 8)
+    guard = bottom = False
+    if mapped is False:
+        bottom = rsp % PAGE == 0 and bool(machine.maps(registers, rsp))
+        bottom = bottom and (given or not _used(machine, registers, rsp))
+    if mapped is False and not given:
+        guard = not bottom and any(
+            machine.maps(registers, (rsp & -PAGE) + step * PAGE & MASK64) for step in range(4)
+        )
+    return StackState(cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source)
+
+
+def _used(machine: Machine, registers: Registers, rsp: int) -> bool:
+    """Whether the words above RSP are frames: return addresses into named code."""
+    data = machine.linear(registers).read(rsp, 512) or b""
+    words = (int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8))
+    named = (machine.symbol(word) for word in words if word >= LOW_MEMORY)
+    return sum(1 for symbol in named if symbol is not None and symbol.offset and symbol.line) >= 3
+
+
+def shared_stacks(machine: Machine, views: tuple[CpuView, ...]) -> tuple[SharedStack, ...]:
+    """Pairs of CPUs whose stack pointers lie in one page; each pair once."""
+    waiting = (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE, CpuState.RESET)
+    seen: dict[int, tuple[int, int]] = {}
+    found = []
+    for view in views:
+        cpu = machine.cpu(view.index)
+        if cpu is None or view.state in waiting or mode_of(cpu.registers) is not Mode.LONG64:
+            continue
+        rsp = cpu.registers.get("rsp")
+        if rsp is None or rsp < LOW_MEMORY // 16:
+            continue
+        page = (rsp - 1) // PAGE  # a full-descending stack ends below its first address
+        if page in seen:
+            other, other_rsp = seen[page]
+            found.append(SharedStack(view.index, other, rsp, other_rsp))
+        else:
+            seen[page] = (view.index, rsp)
+    return tuple(found)

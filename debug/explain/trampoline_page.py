@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the page that an AP starts in says itself: its far jumps, and the GDT that it loads.
+
+Found by the encodings of `ljmp ptr16:32` and 16-bit `lgdt [disp16]` [SDM 2 "JMP-Jump", "LGDT/LIDT"];
+bytes that only look like one are sorted out by what their operands name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from debug.evidence import IpiKind, Registers
+from debug.explain.code import SEVERAL_REX, filler, filler_at, rex_count
+from debug.explain.context import PAGE, Machine
+from debug.explain.findings import FarJumpAstray, Laxness, PageAltered
+from debug.x86.modes import Mode, linear_pc, mode_of
+from debug.x86.refusals import Check
+
+_FAR_JUMP, _LGDT = 0xEA, b"\x0f\x01\x16"
+_LONG, _BIG = 1 << 5, 1 << 6  # in byte 6 of a descriptor
+_LOW = 0x1000  # the interrupt vector table and the BIOS's data: no kernel has code there
+_MAX_SELECTOR = 0x100
+_SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
+
+
+@dataclass(frozen=True)
+class FarJump:
+    """`ljmp selector:target` at physical address `at`."""
+
+    at: int
+    selector: int
+    target: int
+
+
+def pages(machine: Machine) -> tuple[int, ...]:
+    """The pages that the kernel starts its APs in, as far as it says so."""
+    found = [machine.trampoline] if machine.trampoline is not None else []
+    found += [i.vector << 12 for i in machine.kernel_ipis if i.kind is IpiKind.SIPI and i.vector]
+    return tuple(dict.fromkeys(found))[:4]
+
+
+def far_jumps(data: bytes, page: int) -> tuple[FarJump, ...]:
+    """The far jumps with a 32-bit target and a plausible selector in the bytes of a page."""
+    found = []
+    at = data.find(_FAR_JUMP)
+    while 0 <= at <= len(data) - 7:
+        selector = int.from_bytes(data[at + 5 : at + 7], "little")
+        if 0 < selector < _MAX_SELECTOR and selector & 7 == 0:
+            target = int.from_bytes(data[at + 1 : at + 5], "little")
+            found.append(FarJump(page + at, selector, target))
+        at = data.find(_FAR_JUMP, at + 1)
+    return tuple(found)
+
+
+def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAstray, ...]:
+    """A far jump of the trampoline's that led this CPU to where there is no code."""
+    rip = linear_pc(registers)
+    if rip is None or mode_of(registers) is Mode.REAL:
+        return ()
+    memory = machine.linear(registers)
+    lost = memory.read(rip, 1) is None or filler_at(machine, registers) is not None
+    for page in pages(machine):
+        for jump in far_jumps(machine.physical(page, PAGE) or b"", page):
+            if not jump.target <= rip < jump.target + _SLIDE or page <= jump.target < page + PAGE:
+                continue
+            there = memory.read(jump.target, 16)
+            empty = lost and (there is None or filler(there) is not None)
+            relocated = _within(machine, jump, page)
+            if empty or relocated is not None and rip < _LOW:
+                return (FarJumpAstray(cpu, jump.at, jump.target, page, relocated),)
+    return ()
+
+
+def _within(machine: Machine, jump: FarJump, page: int) -> Optional[int]:
+    """Where the jump leads once the page's address is added, if there is code."""
+    if jump.target >= PAGE:
+        return None
+    data = machine.physical(page + jump.target, 8)
+    return page + jump.target if data is not None and filler(data) is None else None
+
+
+_IMAGES = (  # where kernels keep the image that they copy
+    ("trampoline_image", "trampoline_image_end"),
+    ("trampoline_start", "trampoline_end"),
+    ("ap_trampoline_start", "ap_trampoline_end"),
+    ("smp_trampoline_start", "smp_trampoline_end"),
+)
+_WORD = 8  # a longer run of differences is no relocated address
+
+
+def altered(machine: Machine) -> tuple[PageAltered, ...]:
+    """Where code of the image that the kernel copied is no longer in the trampoline's page.
+
+    Fields that are empty in the image are filled in on purpose; short runs are addresses.
+    """
+    page, bsp = machine.trampoline, machine.bsp
+    if page is None or bsp is None:
+        return ()
+    for first, last in _IMAGES:
+        start, end = (machine.evidence.symbols.address(name) for name in (first, last))
+        if start is None or end is None or not 16 < end - start <= PAGE:
+            continue
+        image = machine.linear(bsp.registers).read(start, end - start)
+        copy = machine.physical(page, end - start)
+        if image is None or copy is None or filler(copy[:8]) is not None:
+            continue
+        at = 0
+        while at < len(image):
+            run = at
+            while run < len(image) and image[run] != copy[run]:
+                run += 1
+            if run - at > _WORD and any(image[at:run]):
+                return (PageAltered(None, page, at, run - at, first),)
+            at = max(run, at + 1)
+    return ()
+
+
+def is_64_bit_target(machine: Machine, selector: int) -> bool:
+    """Whether a far jump of the trampoline's with this selector leads to 64-bit code."""
+    for page in pages(machine):
+        data = machine.physical(page, PAGE) or b""
+        for jump in far_jumps(data, page):
+            if jump.selector == selector and page <= jump.target < page + PAGE:
+                start = jump.target - page
+                if rex_count(data[start : start + 256]) >= SEVERAL_REX:
+                    return True
+    return False
+
+
+def lax_descriptors(machine: Machine) -> tuple[Laxness, ...]:
+    """Descriptors that the trampoline's far jumps name and hardware refuses, though an AP came up."""
+    if machine.evidence.emulator != "qemu" or machine.evidence.accelerator == "kvm":
+        return ()
+    found = []
+    for page in pages(machine):
+        data = machine.physical(page, PAGE) or b""
+        base, limit = _gdt(machine, data, page)
+        for jump in far_jumps(data, page):
+            if jump.selector | 7 > limit:
+                continue
+            entry = machine.physical(base + jump.selector, 8)
+            if entry is None or entry[5] & 0x98 != 0x98 or entry[6] & 0x60 != _LONG | _BIG:
+                continue
+            early = jump.at > page and data[jump.at - page - 1] == 0x66  # 16-bit code: LMA=0
+            where = (
+                "#GP(0) at the mov to CR0 that turns paging on"
+                if early
+                else f"#GP at the far jump at {jump.at:#x}"
+            )
+            sentence = (
+                f"QEMU let this pass: the code descriptor {jump.selector:#06x} at"
+                f" {base + jump.selector:#x} has L and D set; a real CPU raises {where}"
+            )
+            check = Check.LONG_CODE if early else Check.LONG_AND_BIG
+            found.append(Laxness(None, sentence, check))
+    return tuple(dict.fromkeys(found))
+
+
+def _gdt(machine: Machine, data: bytes, page: int) -> tuple[int, int]:
+    """Base and limit of the GDT that the page's 16-bit lgdt loads; limit 0 if none was found."""
+    at = data.find(_LGDT)
+    while at >= 0:
+        operand = int.from_bytes(data[at + 3 : at + 5], "little")
+        pointer = data[operand : operand + 6]
+        if len(pointer) == 6:
+            limit = int.from_bytes(pointer[:2], "little")
+            base = int.from_bytes(pointer[2:], "little")
+            first = machine.physical(base, 8)
+            if limit & 7 == 7 and limit > 7 and first is not None:
+                return base, limit
+        at = data.find(_LGDT, at + 1)
+    return 0, 0

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The failure table: root causes as data, tested against evidence and explanation."""

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""docs/failure-table.md, made from the rows: `python3 -m debug.failures.document [--check]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from debug.failures import chapters
+from debug.failures.row import Place, Row
+from debug.failures.table import ROWS
+
+PATH = Path(__file__).resolve().parents[2] / "docs" / "failure-table.md"
+
+_HEAD = """<!-- Made by debug/failures/document.py from debug/failures/rows; do not edit. -->
+# The failure table
+
+One row for each root cause that the diagnoser can name. `lamppost failures` prints the list,
+`lamppost failures ID` one row. A verdict is *certain* when the architecture leaves nothing else,
+*likely* when everything seen fits, *possible* when it is one of several explanations.
+"""
+
+
+def document() -> str:
+    """The whole document."""
+    parts = [_HEAD, _contents()]
+    for place in Place:
+        rows = [row for row in ROWS if row.place is place]
+        if rows:
+            parts.append(f"## {place.value[0].upper()}{place.value[1:]}\n")
+            parts += [_section(row) for row in rows]
+    return "\n".join(parts)
+
+
+def _contents() -> str:
+    lines = ["| id | root cause | what you see |", "| --- | --- | --- |"]
+    for place in Place:
+        for row in (row for row in ROWS if row.place is place):
+            seen = _cell("; ".join(row.symptom[:2]))
+            lines.append(f"| [{row.id}](#{row.id}) | {_cell(row.title)} | {seen} |")
+    return "\n".join(lines) + "\n"
+
+
+def _section(row: Row) -> str:
+    lines = [f"### {row.id}\n", f"{_sentence(row.title)}\n"]
+    lines.append(f"- **You see:** {'; '.join(row.symptom)}")
+    lines.append(f"- **Proved by:** {row.proves}")
+    lines.append(f"- **Ruled out by:** {row.disproves}")
+    lines.append(f"- **Fix:** {row.fix}")
+    if row.manual:
+        lines.append(f'- **Manual:** "{row.manual}"')
+    if chapter := chapters.path(row.chapter):
+        lines.append(f"- **Read:** [{row.chapter}](../{chapter}/README.md)")
+    if row.labs:
+        labs = ", ".join(f"`make lab LAB={lab}`" for lab in row.labs)
+        lines.append(f"- **Try:** {labs}")
+    if row.catalogue:
+        lines.append(f"- **Catalogue:** {', '.join(row.catalogue)}")
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> int:
+    """Write the document, or with --check say whether it is stale (1) or current (0)."""
+    parser = argparse.ArgumentParser(description="Make docs/failure-table.md from the rows.")
+    parser.add_argument("--check", action="store_true", help="only say whether it is current")
+    options = parser.parse_args()
+    text = document()
+    if options.check:
+        current = PATH.read_text(encoding="utf-8") if PATH.exists() else ""
+        if current != text:
+            print(f"{PATH.name} is stale: run python3 -m debug.failures.document", file=sys.stderr)
+            return 1
+        return 0
+    PATH.parent.mkdir(parents=True, exist_ok=True)
+    PATH.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

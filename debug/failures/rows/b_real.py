@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""16-bit code and the far jump out of it: GDT, selectors, CR0.PE."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+from debug.evidence import Evidence
+from debug.explain import stages as stage
+from debug.explain.findings import (
+    BadControlWrite,
+    Contents,
+    ExecutingFiller,
+    FarJumpAstray,
+    FatalException,
+    InterruptStorm,
+    Laxness,
+    ModeTrap,
+    ModeTrapKind,
+    OutsideMemory,
+    PageFault,
+    SelectorFault,
+    SelectorUse,
+    SipiReceived,
+    StageReached,
+    TrampolineContents,
+)
+from debug.explain.model import Explanation, Status
+from debug.failures import chapters
+from debug.failures.row import Match, Place, Row, certain, likely
+from debug.x86.refusals import Check
+
+_JUMPS = (SelectorUse.FAR_JUMP, SelectorUse.FAR_RETURN)
+
+
+def _far(explanation: Explanation, *checks: Check) -> Optional[SelectorFault]:
+    """A far jump or return that failed one of `checks`, with a GDT that looks real."""
+    for fault in explanation.all(SelectorFault):
+        if fault.use in _JUMPS and fault.check in checks and not fault.base_suspect:
+            return fault
+    return None
+
+
+def _gdt_base(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for fault in explanation.all(SelectorFault):
+        if fault.base_suspect and fault.check is not Check.NULL_SELECTOR:
+            return certain(fault)
+    return None
+
+
+def _gdt_limit(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for fault in explanation.all(SelectorFault):
+        if fault.check is Check.BEYOND_LIMIT and fault.good_beyond and not fault.base_suspect:
+            return certain(fault, extra=("a valid descriptor stands there, beyond the limit",))
+    return None
+
+
+def _beyond(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    fault = _far(explanation, Check.BEYOND_LIMIT)
+    return certain(fault) if fault is not None and not fault.good_beyond else None
+
+
+def _null(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for fault in explanation.all(SelectorFault):
+        if fault.use is SelectorUse.FAR_JUMP and fault.check is Check.NULL_SELECTOR:
+            return certain(fault)
+    return None
+
+
+def _not_code(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    fault = _far(explanation, Check.WRONG_TYPE)
+    return certain(fault) if fault is not None else None
+
+
+def _not_present(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    fault = _far(explanation, Check.NOT_PRESENT)
+    return certain(fault) if fault is not None else None
+
+
+def _privilege(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    fault = _far(explanation, Check.PRIVILEGE)
+    return certain(fault) if fault is not None else None
+
+
+def _both_bits(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    fault = _far(explanation, Check.LONG_AND_BIG)
+    if fault is not None:
+        return certain(fault)
+    lax = next((f for f in explanation.all(Laxness) if f.check is Check.LONG_AND_BIG), None)
+    return certain(lax) if lax is not None else None
+
+
+def _zeros(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    filler = next(
+        (f for f in explanation.all(ExecutingFiller) if f.contents is not Contents.INT3), None
+    )
+    outside = explanation.first(OutsideMemory)
+    page = filler.rip & ~0xFFF if filler is not None else None
+    if any(f.page == page for f in explanation.all(TrampolineContents)):
+        return None  # the page was never filled: that row says more
+    if explanation.first(FarJumpAstray) is not None:
+        return None  # and so does this one
+    found = filler or outside
+    return certain(found) if found is not None else None
+
+
+def _poison(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    filler = next(
+        (f for f in explanation.all(ExecutingFiller) if f.contents is Contents.INT3), None
+    )
+    if filler is None:
+        return None
+    page = filler.rip & ~0xFFF
+    if any(f.page == page for f in explanation.all(TrampolineContents)):
+        return None
+    if _incomplete(evidence, explanation) is not None:
+        return None
+    return certain(filler)
+
+
+def _incomplete(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The AP runs on a filler within the page that it was started in, and the page begins well."""
+    for filler in explanation.all(ExecutingFiller):
+        page = filler.rip & ~0xFFF
+        sent = [f for f in explanation.all(SipiReceived, filler.cpu) if f.vector << 12 == page]
+        told = stage.argument(evidence, stage.BSP_TRAMPOLINE) == page
+        if not (sent or told) or any(f.page == page for f in explanation.all(TrampolineContents)):
+            continue
+        reached = explanation.first(StageReached, filler.cpu)
+        if reached is None or filler.rip == page:
+            continue  # nothing says that its code ran
+        text = f"it ran the code at the start of its page {page:#x} before"
+        return certain(filler, reached, extra=(text,))
+    return None
+
+
+def _trap(explanation: Explanation, kind: ModeTrapKind) -> Optional[ModeTrap]:
+    return next((f for f in explanation.all(ModeTrap) if f.kind is kind), None)
+
+
+def _code16(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = _trap(explanation, ModeTrapKind.CODE16_NOT_32)
+    if found is not None and explanation.first(FarJumpAstray, found.cpu):
+        return None
+    return likely(found) if found is not None else None
+
+
+def _long_early(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = _trap(explanation, ModeTrapKind.LONG_BEFORE_LMA)
+    return certain(found) if found is not None else None
+
+
+def _stale(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Stale when something else than their own load went wrong, and code ran with them."""
+    found = _trap(explanation, ModeTrapKind.STALE_SEGMENTS)
+    if found is None or explanation.status is Status.HEALTHY:
+        return None
+    if explanation.first(SelectorFault, found.cpu) or explanation.first(FarJumpAstray, found.cpu):
+        return None
+    if any(f.cpu == found.cpu for f in explanation.all(ExecutingFiller)):
+        return None
+    match = likely(found, explanation.first(FatalException, found.cpu))
+    return replace(match, order=-1)  # what was read through them is only a consequence
+
+
+def _a20(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Address line 20 is masked in a CPU that has left real mode for good."""
+    if explanation.status is Status.HEALTHY:
+        return None
+    for cpu in evidence.cpus:
+        view = explanation.view(cpu.index)
+        if cpu.registers.a20 is False and view is not None and "real mode" not in view.mode:
+            text = f"A20 is 0 on CPU {cpu.index}: each odd MiB is the even one below it"
+            return likely(cpu=cpu.index, extra=(text, f"it is in {view.mode}"))
+    return None
+
+
+def _pg_without_pe(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for fault in explanation.all(BadControlWrite):
+        if fault.check is Check.PG_WITHOUT_PE:
+            return certain(fault)
+    lax = next((f for f in explanation.all(Laxness) if f.check is Check.PG_WITHOUT_PE), None)
+    return certain(lax) if lax is not None else None
+
+
+def _real_mode_storm(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    storm = explanation.first(InterruptStorm)
+    view = explanation.view(storm.cpu) if storm is not None else None
+    if storm is None or storm.vector != 13 or view is None or view.mode != "real mode":
+        return None
+    return likely(storm)
+
+
+def _astray(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(FarJumpAstray)
+    if found is None or explanation.status is Status.HEALTHY:
+        return None
+    there = next(
+        (f for f in explanation.all(ExecutingFiller) if f.cpu == found.cpu), None
+    ) or explanation.first(OutsideMemory, found.cpu)
+    return replace(certain(found, explanation.first(PageFault, found.cpu), there), order=-1)
+
+
+ROWS = (
+    Row(
+        "far-jump-not-relocated",
+        "the trampoline's far jump goes to an address that holds no code: the link-time one, or"
+        " one that was never filled in",
+        Place.REAL16,
+        ("AP runs away after PE", "AP dies at ljmp", "trampoline works at one address only"),
+        "a far jump in the trampoline's page names an address outside the page that holds no code,"
+        " and the CPU is there",
+        "the far jump's target is code",
+        "add the page's address to every absolute operand when the trampoline is copied, or link it"
+        " for the address where it runs",
+        "JMP-Jump",
+        chapters.TRAMPOLINE,
+        ("AP1-07", "AP1-08", "B16-19", "BLD-03"),
+        _astray,
+        ("ap-far-jump-not-relocated", "ap-far-jump-offset", "ap-far64-not-relocated"),
+    ),
+    Row(
+        "gdt-base-wrong",
+        "GDTR points to memory that holds no GDT",
+        Place.REAL16,
+        ("#GP(0x08) at the far jump", "triple fault at ljmp", "gate type 0 unsupported"),
+        "a selector was refused, and the memory at GDTR's base is zeros, filler or no descriptors",
+        "the descriptors at GDTR's base are the intended ones",
+        "put the GDT's linear address into the pseudo-descriptor (relocate it), and load DS from"
+        " CS before lgdt reads it",
+        "Segment Descriptor Tables",
+        chapters.PROTECTED_MODE,
+        ("B16-01", "B16-02", "B16-03", "AP1-06", "AP1-08", "AP2-01", "B32-05"),
+        _gdt_base,
+        ("trampoline-gdt-base", "ap-ds-not-set", "ap-gdt-high-half"),
+    ),
+    Row(
+        "gdt-limit-too-small",
+        "the GDT's limit ends before a descriptor that is there",
+        Place.REAL16,
+        ("#GP at the far jump", "index > limit"),
+        "the selector is beyond GDTR's limit, and a valid descriptor stands at its place",
+        "the selector is within the limit",
+        "set the limit to the size of the whole table in bytes, minus one",
+        "Segment Descriptor Tables",
+        chapters.PROTECTED_MODE,
+        ("B16-04",),
+        _gdt_limit,
+        ("ap-gdt-limit",),
+    ),
+    Row(
+        "far-jump-beyond-gdt",
+        "the far jump names a selector beyond the end of the GDT",
+        Place.REAL16,
+        ("#GP at the far jump", "index > limit"),
+        "the selector is beyond GDTR's limit, and no descriptor stands at its place",
+        "the selector is within the limit",
+        "use index * 8 as the selector, of an entry that the GDT has",
+        "Segment Selectors",
+        chapters.PROTECTED_MODE,
+        ("B16-06",),
+        _beyond,
+        ("ap-far-jump-beyond-gdt",),
+    ),
+    Row(
+        "far-jump-null",
+        "the far jump has a null selector",
+        Place.REAL16,
+        ("#GP(0) at the far jump", "cs == 0"),
+        "the selector of the far jump is 0 to 3",
+        "the selector is not null",
+        "jump to the code segment's selector, usually 0x08",
+        "JMP-Jump",
+        chapters.PROTECTED_MODE,
+        ("B16-05",),
+        _null,
+        ("ap-far-jump-null",),
+    ),
+    Row(
+        "far-jump-not-code",
+        "the far jump names a descriptor that is no code segment",
+        Place.REAL16,
+        ("#GP(selector) at the far jump", "not a valid code segment"),
+        "the descriptor that the selector names is data, a system segment or empty",
+        "the descriptor is a code segment",
+        "set the type (bits 8 to 11 of the second dword) to code, or use the right selector",
+        "Code- and Data-Segment Descriptor Types",
+        chapters.PROTECTED_MODE,
+        ("B16-07", "LM-04"),
+        _not_code,
+        ("ap-far-jump-data",),
+    ),
+    Row(
+        "code-segment-not-present",
+        "the code descriptor's present bit is 0",
+        Place.REAL16,
+        ("#NP at the far jump", "code segment not present"),
+        "bit 15 of the descriptor's second dword is 0",
+        "the present bit is set",
+        "set the present bit: access byte 0x9a, not 0x1a",
+        "Segment Descriptors",
+        chapters.PROTECTED_MODE,
+        ("B16-08", "LM-04"),
+        _not_present,
+        ("ap-code-not-present",),
+    ),
+    Row(
+        "code-segment-privilege",
+        "the code descriptor's DPL or the selector's RPL does not fit the current level",
+        Place.PROTECTED,
+        ("#GP(selector) at the far jump", "dpl > cpl"),
+        "DPL differs from CPL (or is above it, for a conforming segment), or RPL is above CPL",
+        "DPL and RPL are 0 at CPL 0",
+        "give the kernel's code descriptor DPL 0 and its selector RPL 0",
+        "Privilege Level Checking When Transferring Program Control Between Code Segments",
+        chapters.PROTECTED_MODE,
+        ("B16-07",),
+        _privilege,
+        ("ap-code-dpl3",),
+    ),
+    Row(
+        "code-segment-l-and-d",
+        "the 64-bit code descriptor has both L and D set",
+        Place.LONG64,
+        ("#GP(selector) at the far jump to 64-bit code", "works in QEMU, not on hardware"),
+        "bits 53 and 54 of the descriptor are both 1",
+        "L is 1 and D is 0",
+        "clear D (bit 54): flags nibble 0xa, not 0xe",
+        "Segment Descriptors",
+        chapters.LONG_MODE,
+        ("LM-03",),
+        _both_bits,
+        ("ap-code-l-and-d",),
+    ),
+    Row(
+        "executing-zeros",
+        "the CPU executes memory that holds no code",
+        Place.REAL16,
+        ("RIP runs away", "Trying to execute code outside RAM", "add [rax], al"),
+        "the 16 bytes at the instruction pointer are zeros or 0xff, or no memory answers there",
+        "the bytes are code",
+        "look at the last jump: a link-time address, a wrong segment base, or an image that was"
+        " not loaded there",
+        "Instruction Pointer",
+        chapters.REAL_MODE,
+        ("HANG-02", "B16-13", "AP1-05", "AP1-07", "B16-19", "FW-06"),
+        _zeros,
+    ),
+    Row(
+        "trampoline-incomplete",
+        "only a part of the trampoline is in its page",
+        Place.REAL16,
+        ("AP dies half-way through the trampoline", "AP runs into int3 or zeros"),
+        "the CPU executes a filler within the page whose first code it ran",
+        "the page holds the whole image",
+        "copy the image by its linker symbols (end minus start), and keep all of its sections in it",
+        "MP Initialization Protocol Algorithm for MP Systems",
+        chapters.TRAMPOLINE,
+        ("AP1-12", "BLD-01"),
+        _incomplete,
+        ("trampoline-truncated",),
+        over=("trampoline-altered",),
+    ),
+    Row(
+        "executing-poison",
+        "the CPU executes 0xCC filler: poison, or the padding between functions",
+        Place.REAL16,
+        ("#BP without a debugger", "int3", "ran off the end of the code"),
+        "the 16 bytes at the instruction pointer are all 0xCC",
+        "the bytes are code",
+        "end the code before it with a jump or HLT, and check the address that was jumped to",
+        "Interrupt 3-Breakpoint Exception (#BP)",
+        chapters.TRAMPOLINE,
+        ("AP1-01", "AP1-05", "AP1-12", "AP1-15"),
+        _poison,
+    ),
+    Row(
+        "code-segment-16-bit",
+        "32-bit code runs in a 16-bit code segment (D=0)",
+        Place.PROTECTED,
+        ("#UD or #GP a few bytes after the far jump", "code decodes wrongly"),
+        "CR0.PE=1 and the CS that a far jump loaded has D=0",
+        "D is 1",
+        "set D (bit 54) in the 32-bit code descriptor: flags nibble 0xc",
+        "Segment Descriptors",
+        chapters.PROTECTED_MODE,
+        ("B16-09", "BLD-05"),
+        _code16,
+        ("ap-code-16-bit",),
+    ),
+    Row(
+        "long-segment-too-early",
+        "a 64-bit code segment was loaded before long mode was active: it acts as a 16-bit one",
+        Place.PROTECTED,
+        ("#UD after the far jump", "CS64 while EFER.LMA=0"),
+        "CS has L=1, D=0 while EFER.LMA=0",
+        "EFER.LMA is 1",
+        "jump to a 32-bit code segment first; load the 64-bit one after CR0.PG is set",
+        "Segment Descriptors",
+        chapters.LONG_MODE,
+        ("B16-10", "PG-19"),
+        _long_early,
+        ("ap-long-segment-early",),
+    ),
+    Row(
+        "segments-not-reloaded",
+        "data segments still have their real-mode base and limit in protected mode",
+        Place.PROTECTED,
+        ("works in QEMU, dies on hardware", "first memory access after the far jump dies"),
+        "CR0.PE=1 and DS, ES or SS has base selector*16 and limit 0xffff",
+        "the data segments were loaded from the GDT",
+        "load DS, ES and SS with a data selector right after the far jump",
+        "Switching to Protected Mode",
+        chapters.PROTECTED_MODE,
+        ("B32-03",),
+        _stale,
+        ("ap-segments-not-reloaded",),
+    ),
+    Row(
+        "paging-without-protection",
+        "CR0.PG was set without CR0.PE",
+        Place.REAL16,
+        ("hang in real mode", "triple fault without a v= line", "CR0.PG with CR0.PE cleared"),
+        "the value written to CR0 has PG=1 and PE=0",
+        "PE is set too",
+        "set PE and PG together, or PE first",
+        "Control Registers",
+        chapters.PROTECTED_MODE,
+        ("B16-11",),
+        _pg_without_pe,
+        ("ap-paging-without-protection",),
+    ),
+    Row(
+        "real-mode-fault-loop",
+        "a #GP in real mode returns to the instruction that caused it, for ever",
+        Place.REAL16,
+        ("hang in real mode", "BIOS int 0Dh again and again"),
+        "#GP at one real-mode address, many times",
+        "the exceptions are at different addresses",
+        "find what that instruction may not do in real mode: a limit, CR0.PG, or a bad opcode",
+        "Interrupt and Exception Handling in Real-Address Mode",
+        chapters.REAL_MODE,
+        ("HANG-03", "B16-11", "B16-18"),
+        _real_mode_storm,
+        ("ap-segment-limit",),
+    ),
+    Row(
+        "a20-closed",
+        "address line 20 is still masked: memory at each odd MiB is that at the even one",
+        Place.REAL16,
+        ("A20 gate", "kernel at 1 MiB overwrites the interrupt vectors"),
+        "the emulator's registers say A20=0 in a CPU that has left real mode",
+        "A20 is 1",
+        "open the gate (INT 15H AX=2401H, port 92H, keyboard controller), and test it by writing to"
+        " two addresses that are 1 MiB apart",
+        "8086 Emulation",
+        chapters.PROTECTED_MODE,
+        ("B16-12",),
+        _a20,
+    ),
+)

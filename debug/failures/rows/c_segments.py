@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Segment, TSS and LDT loads after the switch to protected mode."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Evidence
+from debug.explain.findings import FarJumpAstray, SelectorFault, SelectorUse
+from debug.explain.model import Explanation
+from debug.failures import chapters
+from debug.failures.row import Match, Matcher, Place, Row, certain
+from debug.x86.refusals import Check
+
+_LOADS = (SelectorUse.LOAD_SS, SelectorUse.LOAD_DATA)
+
+
+def _fault(uses: tuple[SelectorUse, ...], *checks: Check) -> Matcher:
+    """A matcher: one of `uses` failed one of `checks`, with a GDT that looks real."""
+
+    def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+        for fault in explanation.all(SelectorFault):
+            if explanation.first(FarJumpAstray, fault.cpu) is not None:
+                continue  # it executes what is no code
+            if fault.use in uses and fault.check in checks and not fault.base_suspect:
+                return certain(fault)
+        return None
+
+    return match
+
+
+ROWS = (
+    Row(
+        "selector-beyond-gdt",
+        "a selector was used that lies beyond the end of the GDT",
+        Place.PROTECTED,
+        ("#GP(selector)", "index > limit"),
+        "the error code names a selector beyond GDTR's limit",
+        "the selector is within the limit",
+        "use a selector that the GDT has, or set its limit to the table's size minus one",
+        "Segment Selectors",
+        chapters.PROTECTED_MODE,
+        ("B16-04", "B16-06", "TSS-01"),
+        _fault((SelectorUse.UNKNOWN,), Check.BEYOND_LIMIT),
+    ),
+    Row(
+        "data-segment-type",
+        "a segment register was loaded with a descriptor of the wrong type",
+        Place.PROTECTED,
+        ("#GP(selector) at mov ss", "#GP(selector) at mov ds", "not writable data segment"),
+        "the descriptor is code, read-only or a system segment",
+        "the descriptor is writable data",
+        "load the data selector (often 0x10), not the code selector",
+        "Code- and Data-Segment Descriptor Types",
+        chapters.PROTECTED_MODE,
+        ("B32-01",),
+        _fault(_LOADS, Check.WRONG_TYPE),
+        ("ap-ss-code-selector", "ap-data-read-only"),
+    ),
+    Row(
+        "data-segment-not-present",
+        "a data descriptor's present bit is 0",
+        Place.PROTECTED,
+        ("#NP at mov ds", "#SS at mov ss"),
+        "bit 15 of the descriptor's second dword is 0",
+        "the present bit is set",
+        "set the present bit: access byte 0x92, not 0x12",
+        "Segment Descriptors",
+        chapters.PROTECTED_MODE,
+        ("B32-02",),
+        _fault(_LOADS, Check.NOT_PRESENT),
+        ("ap-data-not-present",),
+    ),
+    Row(
+        "data-segment-beyond-gdt",
+        "a segment register was loaded with a selector beyond the end of the GDT",
+        Place.PROTECTED,
+        ("#GP(selector) at mov ds or mov ss", "index > limit"),
+        "the selector is beyond GDTR's limit",
+        "the selector is within the limit",
+        "load a selector that this GDT has; after a new lgdt the loader's selectors are gone",
+        "Segment Selectors",
+        chapters.PROTECTED_MODE,
+        ("B32-05", "B16-04"),
+        _fault(_LOADS, Check.BEYOND_LIMIT, Check.NO_TABLE),
+        ("ap-data-beyond-gdt",),
+    ),
+    Row(
+        "data-segment-privilege",
+        "the RPL or DPL of a segment does not fit the current level",
+        Place.PROTECTED,
+        ("#GP(selector) at mov ss", "RPL"),
+        "RPL or DPL differs from CPL (SS), or is below it (data)",
+        "RPL and DPL fit CPL",
+        "use RPL 0 and DPL 0 at CPL 0",
+        "Privilege Level Checking When Accessing Data Segments",
+        chapters.PROTECTED_MODE,
+        ("LM-08",),
+        _fault(_LOADS, Check.PRIVILEGE),
+        ("ap-data-rpl3",),
+    ),
+    Row(
+        "stack-segment-null",
+        "SS was loaded with a null selector outside 64-bit mode",
+        Place.PROTECTED,
+        ("#GP(0) at mov ss",),
+        "the selector is null and the CPU is not in 64-bit mode at CPL 0",
+        "the selector is not null",
+        "load SS with a data selector before 64-bit mode",
+        "Stack Segment",
+        chapters.PROTECTED_MODE,
+        ("LM-08",),
+        _fault((SelectorUse.LOAD_SS,), Check.NULL_SELECTOR),
+        ("ap-ss-null",),
+    ),
+    Row(
+        "descriptor-unmapped",
+        "the GDT is not mapped in the page tables that the CPU uses",
+        Place.LONG64,
+        ("#PF with CR2 in the GDT", "dies at the first segment load after mov cr3"),
+        "the descriptor's address lies in a page that is not present",
+        "the GDT is mapped",
+        "map the GDT in every address space, and load it again before its old mapping goes away",
+        "Segment Descriptor Tables",
+        chapters.LONG_MODE,
+        ("LM-05",),
+        _fault(tuple(SelectorUse), Check.TABLE_UNMAPPED),
+    ),
+    Row(
+        "tss-beyond-gdt",
+        "LTR names a selector beyond the end of the GDT",
+        Place.LONG64,
+        ("#GP at ltr", "index > limit"),
+        "the 16-byte TSS descriptor does not lie within GDTR's limit",
+        "the descriptor lies within the limit",
+        "reserve two entries for the TSS in 64-bit mode, and count both in the limit",
+        "TSS Descriptor in 64-bit mode",
+        chapters.EXCEPTIONS,
+        ("TSS-01",),
+        _fault((SelectorUse.LTR,), Check.BEYOND_LIMIT),
+        ("ltr-beyond-gdt",),
+    ),
+    Row(
+        "tss-busy",
+        "LTR on a TSS that is already busy: a GDT shared by several CPUs",
+        Place.LONG64,
+        ("#GP at ltr on an AP", "doesn't point to an available TSS"),
+        "the descriptor's type is 0xb (busy)",
+        "the type is 0x9",
+        "give every CPU a TSS and a GDT entry of its own",
+        "LTR-Load Task Register",
+        chapters.EXCEPTIONS,
+        ("TSS-02",),
+        _fault((SelectorUse.LTR,), Check.BUSY),
+        ("tss-shared",),
+    ),
+    Row(
+        "tss-descriptor-bad",
+        "LTR on a descriptor that is no TSS, or whose upper half is missing",
+        Place.LONG64,
+        ("#GP at ltr", "#NP at ltr"),
+        "the descriptor is not an available TSS, is not present, or its second half is not one",
+        "the descriptor is a present, available TSS",
+        "write all 16 bytes of the descriptor: type 0x89, base bits 63:32 in the upper half",
+        "TSS Descriptor in 64-bit mode",
+        chapters.EXCEPTIONS,
+        ("TSS-03",),
+        _fault(
+            (SelectorUse.LTR,),
+            Check.WRONG_TYPE,
+            Check.NOT_PRESENT,
+            Check.UPPER_HALF,
+            Check.NULL_SELECTOR,
+        ),
+        ("tss-not-present",),
+    ),
+    Row(
+        "iret-frame-bad",
+        "IRET pops a frame whose CS or SS is not valid",
+        Place.DELIVERY,
+        ("#GP at iret", "#GP at iretq", "garbage CS in the frame"),
+        "the selector in the return frame is null, beyond the GDT, or of the wrong kind",
+        "the frame is the one that the CPU pushed",
+        "pop the error code before iret, keep pushes and pops in balance, and use iretq in 64-bit"
+        " code",
+        "IRET/IRETD/IRETQ-Interrupt Return",
+        chapters.EXCEPTIONS,
+        ("IDT-11", "LM-08", "TSS-06"),
+        _fault(
+            (SelectorUse.IRET,),
+            Check.NULL_SELECTOR,
+            Check.BEYOND_LIMIT,
+            Check.WRONG_TYPE,
+            Check.PRIVILEGE,
+            Check.NOT_PRESENT,
+            Check.NO_TABLE,
+        ),
+    ),
+)

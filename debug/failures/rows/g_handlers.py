@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Handlers, their TSS and the interrupts that nobody asked for."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import EventKind, Evidence
+from debug.explain.findings import (
+    DeliveryFailed,
+    ExceptionReported,
+    IdtStatus,
+    NonCanonical,
+    PageFault,
+    SelectorFault,
+    SelectorUse,
+)
+from debug.explain.findings.tables import HandlerFaults, HandlerUnreachable, SharedTss, ShiftedFrame
+from debug.explain.model import Explanation, Status
+from debug.failures import chapters
+from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
+from debug.x86.refusals import Check
+
+_INNOCENT = (1, 2, 3, 4)  # #DB, NMI, #BP, #OF: raised on purpose or from outside
+
+
+def _unreachable(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(HandlerUnreachable)
+    if found is None:
+        return None
+    return certain(found, explanation.first(PageFault, found.cpu))
+
+
+def _eight_bytes(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The gate was taken as far as its offset, which runs into the next gate."""
+    found = explanation.first(HandlerUnreachable)
+    if found is None or not found.glued:
+        return None
+    return certain(found, explanation.first(NonCanonical, found.cpu))
+
+
+def _handler_faults(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(HandlerFaults)
+    return None if found is None else certain(found, explanation.first(IdtStatus, found.cpu))
+
+
+def _shifted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(ShiftedFrame)
+    if found is None:
+        return None
+    return certain(found, explanation.first(SelectorFault, found.cpu))
+
+
+def _failed(*checks: Check) -> Matcher:
+    """A matcher: the first delivery failed one of `checks` for want of a TSS that will do."""
+
+    def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+        failed = explanation.first(DeliveryFailed)
+        if failed is None or failed.check not in checks:
+            return None
+        innocent = failed.interrupt or failed.vector in _INNOCENT
+        return certain(failed) if innocent else likely(failed)
+
+    return match
+
+
+def _ist_empty(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    failed = explanation.first(DeliveryFailed)
+    if failed is None or failed.check is not Check.STACK_UNMAPPED or failed.address is None:
+        return None
+    if "IST" not in failed.stack and "TSS" not in failed.stack:
+        return None
+    return certain(failed) if failed.address >= (1 << 64) - 64 else None
+
+
+def _shared_tss(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    shared = explanation.all(SharedTss)
+    if not shared:
+        return None
+    if explanation.status is Status.HEALTHY:
+        return certain(*shared[:2])
+    return possible(*shared[:2])
+
+
+def _unexpected(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for reported in explanation.all(ExceptionReported):
+        if reported.vector < 32:
+            continue
+        hardware = any(
+            e.kind is EventKind.HARDWARE_INTERRUPT and e.vector == reported.vector
+            for e in evidence.events[-64:]
+        )
+        return certain(reported) if hardware else likely(reported)
+    return None
+
+
+def _selector(use: SelectorUse, *checks: Check) -> Matcher:
+    """A matcher: a selector fault of this use and one of `checks`."""
+
+    def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+        for fault in explanation.all(SelectorFault):
+            if fault.use is use and fault.check in checks:
+                return certain(fault)
+        return None
+
+    return match
+
+
+ROWS = (
+    Row(
+        "gate-layout-glued",
+        "the IDT has 8-byte gates in long mode: two of them are read as one",
+        Place.DELIVERY,
+        ("RIP like 0x0008808500008085", "handler address not canonical", "SP falls 0x30 an event"),
+        "RIP is the offset of a gate, and its upper half is the selector and offset of the next gate",
+        "gates are 16 bytes",
+        "use the 16-byte gate of long mode",
+        "64-Bit Mode IDT",
+        chapters.EXCEPTIONS,
+        ("IDT-07",),
+        _eight_bytes,
+        ("gates-of-8-bytes",),
+        over=("jump-non-canonical", "gate-layout-32", "handler-unreachable", "handler-faults"),
+    ),
+    Row(
+        "handler-unreachable",
+        "the gate's offset is not the handler's address: the handler can't be fetched",
+        Place.DELIVERY,
+        ("#PF with CR2 equal to a gate's offset", "SP falls with every exception"),
+        "RIP is what a gate of the IDT names, and the fetch from there fails",
+        "the handler is mapped and executable",
+        "fill in all three parts of the offset (15:0, 31:16, 63:32)",
+        "64-Bit Mode IDT",
+        chapters.EXCEPTIONS,
+        ("IDT-08",),
+        _unreachable,
+        ("handler-address-32-bits",),
+        over=("entry-truncated", "entry-unmapped", "handler-faults", "returned-to-null"),
+    ),
+    Row(
+        "iret-frame-shifted",
+        "the handler returns with the error code still on the stack",
+        Place.DELIVERY,
+        ("#GP at iretq", "first exception handled, then #GP", "error code not popped"),
+        "at IRET a whole frame lies 8 bytes above RSP",
+        "RSP points to the frame",
+        "add rsp, 8 for the error code (16 with the vector) before iretq; push a 0 for the vectors"
+        " that have none",
+        "64-Bit Mode Stack Frame",
+        chapters.EXCEPTIONS,
+        ("IDT-11",),
+        _shifted,
+        ("error-code-not-popped",),
+        over=("iret-frame-bad",),
+    ),
+    Row(
+        "handler-faults",
+        "the exception handler faults itself, again and again until the stack ends",
+        Place.DELIVERY,
+        ("endless #PF", "stack overflow in the handler", "triple fault long after the first fault"),
+        "the same exception at the same place, each time deeper in the stack",
+        "the handler returns or reports",
+        "let the handler use nothing that may not be set up yet: per-CPU data, console, mappings;"
+        " look at the first exception for what began it",
+        "Interrupt 8-Double Fault Exception (#DF)",
+        chapters.EXCEPTIONS,
+        ("IDT-01",),
+        _handler_faults,
+        generic=True,
+    ),
+    Row(
+        "tss-limit-too-small",
+        "the TSS is shorter than 104 bytes: the stack that is needed lies beyond its limit",
+        Place.DELIVERY,
+        ("#TS while delivering", "sizeof of a pointer in the TSS descriptor"),
+        "the IST or RSP slot lies beyond the limit in TR",
+        "the limit is 0x67 or more",
+        "set the limit to the size of the TSS minus 1: 103",
+        "64-Bit Mode TSS",
+        chapters.EXCEPTIONS,
+        ("TSS-07",),
+        _failed(Check.TSS_LIMIT),
+        ("tss-limit-short",),
+        over=("tss-missing",),
+    ),
+    Row(
+        "tss-unmapped",
+        "TR's base is not where the TSS is: its descriptor has no upper half, or a wrong base",
+        Place.DELIVERY,
+        ("TR base truncated to 32 bits", "#PF at the TSS", "16-byte TSS descriptor"),
+        "the CPU read a stack from the TSS at TR's base and the page is not present",
+        "TR's base is mapped",
+        "write all 16 bytes of the descriptor: the base's bits 63:32 stand in the second half",
+        "TSS Descriptor in 64-bit Mode",
+        chapters.EXCEPTIONS,
+        ("TSS-03",),
+        _failed(Check.TSS_UNMAPPED),
+        ("tss-upper-half-missing",),
+        over=("tss-missing",),
+    ),
+    Row(
+        "ist-empty",
+        "the gate names an IST stack, and the TSS holds 0 there",
+        Place.DELIVERY,
+        ("#PF at 0xfffffffffffffff8 with a good RSP", "double fault handler never runs"),
+        "the frame went to 0 - 8 although RSP is valid",
+        "the IST slot holds a stack",
+        "write the IST slots (offset 0x24 on) of every CPU's TSS before the gates that name them",
+        "Interrupt Stack Table",
+        chapters.EXCEPTIONS,
+        ("TSS-04",),
+        _ist_empty,
+        ("ist-in-wrong-field",),
+        over=("tss-stack-bad",),
+    ),
+    Row(
+        "ist-shared",
+        "two CPUs share a TSS or an IST stack: the second one overwrites the first one's frame",
+        Place.DELIVERY,
+        ("random #GP at iretq with -smp", "NMI to all CPUs corrupts the stack"),
+        "the TSSes of two CPUs name the same stack, or TR has the same base",
+        "each CPU has its own",
+        "give each CPU a TSS and IST stacks of its own",
+        "Interrupt Stack Table",
+        chapters.EXCEPTIONS,
+        ("TSS-06", "TSS-05"),
+        _shared_tss,
+        ("ist-shared",),
+    ),
+    Row(
+        "interrupt-not-expected",
+        "an interrupt came from a source that the kernel did not turn off",
+        Place.DELIVERY,
+        ("unexpected interrupt", "unknown vector right after sti"),
+        "the kernel reports a vector of 32 or more that it has no use for",
+        "the vector is an exception",
+        "mask the PICs, the I/O APIC's entries and the local APIC's LVT before sti, and have a"
+        " handler for the spurious vectors (PIC 7 and 15, SVR)",
+        "Local Vector Table",
+        chapters.EXCEPTIONS,
+        ("IRQ-03", "IRQ-04"),
+        _unexpected,
+        ("irq-unexpected",),
+    ),
+)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""docs/boot-options.md, made from src/boot/choices.h.
+
+`python3 -m debug.kernel.options_document [--check]`
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from debug.kernel.generated import main
+from debug.kernel.machine import ROOT
+
+SOURCE = ROOT / "src" / "boot" / "choices.h"
+PATH = ROOT / "docs" / "boot-options.md"
+
+_ROW = re.compile(r'^(CHOICE|SINK|VALUE)\((".*?")\)$', re.MULTILINE | re.DOTALL)
+_STRING = re.compile(r'"([^"]*)"')
+
+_HEAD = """\
+<!-- Made by debug/kernel/options_document.py from src/boot/choices.h; do not edit. -->
+# Boot options
+
+Words on the kernel's command line, separated by spaces: `make run OPTIONS="smp=serial"`, QEMU's
+`-append`, or the `multiboot2` line of GRUB. An unknown word ends the machine with a message.
+
+| option | what it does |
+| --- | --- |
+"""
+
+
+def document(source: str) -> str:
+    """The document's text for the text of choices.h."""
+    rows = []
+    for kind, arguments in _ROW.findall(source):
+        word, *rest = _STRING.findall(arguments)
+        if kind == "SINK":
+            word = f"trace={word}"
+            rest[-1] += "; several with commas, as in `trace=e9,mem`"
+        elif kind == "VALUE":
+            word += rest.pop(0)
+        rows.append(f"| `{word}` | {''.join(rest)} |\n")
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, PATH, lambda: document(SOURCE.read_text(encoding="utf-8"))))

@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A Bochs that we start, watch and read out.
+
+One run is enough.  With `panic: action=report` and `reset_on_triple_fault=0` a triple fault puts the
+CPU into shutdown state, the others stay as they are and Bochs's debugger takes over: registers and
+memory can be read as at the death.  (A time breakpoint one tick earlier, in a second run, would be
+no alternative: with more than one CPU Bochs 2.7 never stops at it.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Mapping, Optional, Sequence
+
+from debug.evidence import Cpu, Ending, Evidence
+from debug.sources import bochs_evidence
+from debug.sources.bochs_command_line import (
+    MODULES,
+    Launch,
+    com1_file_of,
+    config_file,
+    plan,
+    settings,
+)
+from debug.sources.bochs_idle import IdleWatch
+from debug.sources.bochs_log import LogReader
+from debug.sources.bochs_memory import BochsMemory
+from debug.sources.bochs_messages import complaints, last_words
+from debug.sources.bochs_options import Options
+from debug.sources.bochs_output import Output
+from debug.sources.bochs_process import BochsProcess, DebuggerError
+from debug.sources.bochs_readout import (
+    ANSWER_TIMEOUT,
+    Trees,
+    answer_of,
+    read_cpu,
+    read_cpus,
+    run_a_moment,
+    sample,
+    unpaged_cpu,
+)
+from debug.sources.bochs_state import stuck_for_good
+from debug.sources.errors import CommandLineError, StartError
+from debug.sources.follow import FollowedFile
+
+__all__ = ["BochsMachine", "CommandLineError", "Options", "StartError"]
+
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 5.0
+EXIT_TIMEOUT = 5.0
+POLL = 0.02
+SECOND_SAMPLE = 0.05  # seconds that the machine runs on to see which CPUs move
+FIRMWARE_TIME = 15.0  # seconds that a BIOS unknown to us may take
+MAX_FOREIGN_STOPS = 10_000  # breakpoints of the user's own that we step over
+MAX_CONFIG = 1 << 20
+
+_BREAKPOINT = re.compile(rb"^\([0-9]+\) (?:Breakpoint|Caught) ", re.MULTILINE)
+_VERSION = re.compile(rb"Bochs x86 Emulator ([0-9][0-9A-Za-z.]{0,15})")
+
+
+@dataclass
+class _End:
+    ending: Ending
+    exit_code: Optional[int] = None
+    messages: tuple[str, ...] = ()
+
+
+class BochsMachine:
+    """One Bochs under observation.  Use as a context manager; leaving it ends everything.
+
+    Entering raises CommandLineError for a command line that can't be observed and StartError when
+    Bochs can't be run.
+    """
+
+    def __init__(self, argv: Sequence[str], options: Options = Options()) -> None:
+        self._argv = list(argv)
+        self._options = options
+        self._directory: Optional[str] = None  # ours, to be removed
+        self._scratch = ""
+        self._process: Optional[BochsProcess] = None
+        self._log_file: Optional[FollowedFile] = None
+        self._output: Optional[Output] = None
+        self._memory: Optional[BochsMemory] = None
+        self._launch: Optional[Launch] = None
+        self._command: list[str] = []
+        self._config = ""
+        self._private = True  # the log and COM1 are ours to punch holes into
+        self._reader = LogReader()
+        self._cpus = 1
+        self._began = 0.0
+        self.collect_seconds: Optional[float] = None  # from the end's notice to the evidence
+
+    def __enter__(self) -> BochsMachine:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    # -- start and end
+
+    def _start(self) -> None:
+        options = self._options
+        bochs = shutil.which(self._argv[0]) if self._argv else None
+        if bochs is None:
+            name = self._argv[0] if self._argv else "bochs"
+            raise StartError(f"{name} is not installed; on Debian: apt-get install bochs bochs-sdl")
+        directory: str = tempfile.mkdtemp(prefix="lamppost-")
+        self._directory = self._scratch = directory
+        self._private = options.keep_dir is None
+        try:
+            re.compile(options.until or "")
+        except re.error as error:
+            raise CommandLineError(f"until: {options.until!r}: {error}") from None
+        if options.keep_dir is not None:
+            options.keep_dir.mkdir(parents=True, exist_ok=True)
+            directory = str(options.keep_dir.resolve())
+        self._command = [os.path.abspath(bochs), *self._argv[1:]]
+        self._config = _read_config(self._argv)
+        self._spawn(directory)
+
+    def _spawn(self, directory: str, modules: Sequence[str] = MODULES) -> None:
+        options = self._options
+        com1 = com1_file_of([*self._config.splitlines(), *settings(self._command)])
+        lost = com1 is not None and not os.path.isdir(os.path.dirname(com1) or ".")
+        launch = self._launch = plan(self._command, self._config, directory, modules, lost)
+        Path(launch.log_file).unlink(missing_ok=True)
+        self._reader = LogReader()
+        self._log_file = FollowedFile(launch.log_file, self._private)
+        private = self._private and not launch.com1_is_users
+        self._output = Output(launch.com1_file, private, options.on_output, options.until)
+        self._process = BochsProcess(launch.argv, launch.environment, self._output.e9)
+
+    def _first_prompt(self) -> bool:
+        """Wait for the debugger; once more with fewer options where this Bochs refuses some."""
+        assert self._process and self._launch and self._output and self._log_file
+        if self._process.wait_stop(START_TIMEOUT):
+            return True
+        if b"unknown log function module" not in self._process.errors:
+            return False
+        directory = os.path.dirname(self._launch.log_file)
+        self._end_process()
+        self._spawn(directory, ())
+        return self._process.wait_stop(START_TIMEOUT)
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.end()
+        if self._output is not None:
+            self._output.close()
+        if self._log_file is not None:
+            self._log_file.close()
+
+    def close(self) -> None:
+        """End Bochs and remove the temporary files.  May be repeated."""
+        if self._memory is not None:
+            self._memory.detach()
+        self._end_process()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+
+    @property
+    def streams(self) -> Mapping[str, bytes]:
+        """What came from port 0xE9 (e9) and COM1 (com1), raw."""
+        return self._output.streams() if self._output is not None else {}
+
+    # -- for on_start and on_stop, and after observe() while the machine is held
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the machine has."""
+        return self._cpus
+
+    def debugger(self, command: str) -> str:
+        """What Bochs's debugger prints for one command that does not run the machine.
+
+        Raises DebuggerError.
+        """
+        assert self._process is not None, "not entered"
+        return answer_of(self._process.commands([command], ANSWER_TIMEOUT), command)
+
+    def read_cpu(self, index: int) -> Optional[Cpu]:
+        """One CPU of the stopped machine.  Raises DebuggerError."""
+        assert self._process is not None, "not entered"
+        return read_cpu(self._process, index)
+
+    def read_memory(self, physical: int, length: int) -> Optional[bytes]:
+        """Physical memory of the stopped machine, as it is now."""
+        assert self._process is not None, "not entered"
+        size = self._reader.result().memory
+        return BochsMemory(self._process, size, None, self._scratch).read(physical, length)
+
+    def look(self) -> Evidence:
+        """The evidence in a stopped machine that hangs; it runs for a moment to see what moves."""
+        assert self._process and self._output, "not entered"
+        end = _End(Ending.STOPPED, messages=("stopped on request",))
+        return self._collect(end, self._process, self._output)
+
+    # -- watching
+
+    def observe(self) -> Evidence:
+        """Let the machine run until it ends by itself or by the options, and read it out."""
+        assert self._process and self._output, "not entered"
+        started = self._first_prompt()
+        process, output = self._process, self._output
+        end = self._run(process, output) if started else self._not_started(process)
+        began = time.monotonic()
+        evidence = self._collect(end, process, output)
+        self.collect_seconds = time.monotonic() - began
+        return evidence
+
+    def _not_started(self, process: BochsProcess) -> _End:
+        if process.exit_code() is not None or not process.talking:
+            return self._gone(process)
+        return _End(
+            Ending.EMULATOR_DIED,
+            messages=("Bochs's debugger did not answer: is it built with --enable-debugger?",),
+        )
+
+    def _run(self, process: BochsProcess, output: Output) -> _End:
+        self._began = time.monotonic()
+        deadline = self._began + self._options.timeout
+        shown = process.stop_text.count(b"\n(") + process.stop_text.startswith(b"(")
+        self._cpus = max(1, shown)
+        try:
+            if self._options.on_start is not None:
+                self._options.on_start(self)
+            process.go()
+            return self._watch(process, output, deadline)
+        except DebuggerError as error:
+            if process.exit_code() is not None:
+                return self._gone(process)
+            return _End(Ending.EMULATOR_DIED, messages=(str(error),))
+
+    def _read_files(self, output: Output) -> None:
+        assert self._log_file is not None
+        self._reader.feed(self._log_file.read())
+        output.pump()
+
+    def _watch(self, process: BochsProcess, output: Output, deadline: float) -> _End:
+        options = self._options
+        idle = None if options.idle is None else IdleWatch(options.idle, options.quiet)
+        foreign = 0
+        while True:
+            process.pump(POLL)
+            self._read_files(output)
+            now = time.monotonic()
+            if process.stopped:
+                if (end := self._stopped(process)) is not None:
+                    return end
+                going_on: Optional[str] = "c"
+                if options.on_stop is not None:
+                    going_on = options.on_stop(self, process.stop_text.decode("latin-1"))
+                    deadline += time.monotonic() - now
+                else:
+                    foreign += 1  # a breakpoint of the user's own
+                    if foreign > MAX_FOREIGN_STOPS:
+                        going_on = None
+                if going_on is None:
+                    return _End(Ending.STOPPED, messages=("stopped at a breakpoint",))
+                process.go(going_on)
+                if idle is not None:
+                    idle.stopped()
+                continue
+            if not process.talking:
+                return self._gone(process)
+            if options.break_when is not None and options.break_when():
+                process.interrupt(STOP_TIMEOUT)
+                continue
+            end = self._asked_to_stop(output, deadline)
+            if end is None and idle is not None and self._guest_runs():
+                end = self._idle(process, output, idle)
+                if process.stopped and end is None:
+                    continue
+            if end is not None:
+                process.interrupt(STOP_TIMEOUT)
+                self._read_files(output)
+                return self._stopped(process) or end
+
+    def _guest_runs(self) -> bool:
+        """The firmware is through, as far as its log tells; its own waits are no hang.
+
+        Sampling stops the machine, which shifts the CPUs against each other by a few ticks.
+        """
+        return self._reader.booted or time.monotonic() - self._began > FIRMWARE_TIME
+
+    def _asked_to_stop(self, output: Output, deadline: float) -> Optional[_End]:
+        options, reader = self._options, self._reader
+        if reader.death is not None:
+            return _End(Ending.TRIPLE_FAULT)
+        if reader.reset_seen:
+            return _End(Ending.RESET)
+        if reader.unbootable is not None:
+            return _End(Ending.EMULATOR_DIED, messages=("the BIOS found nothing to boot",))
+        if output.until_seen:
+            return _End(Ending.UNTIL)
+        if options.stop_when is not None and options.stop_when():
+            return _End(Ending.STOPPED, messages=("stopped on request",))
+        if time.monotonic() >= deadline:
+            return _End(Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",))
+        return None
+
+    def _stopped(self, process: BochsProcess) -> Optional[_End]:
+        """Why the debugger took over by itself; None if it was a breakpoint."""
+        if self._reader.death is not None:
+            return _End(Ending.TRIPLE_FAULT)
+        if self._reader.reset_seen:
+            return _End(Ending.RESET)
+        if process.exit_code() is not None:
+            return self._gone(process)
+        return None
+
+    def _idle(self, process: BochsProcess, output: Output, idle: IdleWatch) -> Optional[_End]:
+        now = time.monotonic()
+        if not idle.wants_sample(now, output.activity):
+            return None
+        if not process.interrupt(STOP_TIMEOUT):
+            return None
+        self._read_files(output)
+        if self._stopped(process) is not None or _BREAKPOINT.search(process.stop_text):
+            return None  # the loop sees it
+        trees = sample(process, self._cpus)
+        if trees and all(stuck_for_good(tree) for tree in trees.values()):
+            return _End(
+                Ending.STOPPED,
+                messages=("stopped: no CPU can go on: each is halted with interrupts off",),
+            )
+        if idle.sample(now, trees):
+            return _End(
+                Ending.STOPPED,
+                messages=(
+                    f"stopped: nothing was written and no CPU changed a register "
+                    f"for {self._options.idle:g} s",
+                ),
+            )
+        process.go()
+        return None
+
+    def _gone(self, process: BochsProcess) -> _End:
+        code = process.wait(EXIT_TIMEOUT)
+        process.flush()
+        assert self._output is not None
+        self._read_files(self._output)
+        if self._reader.result().shutdown_port:
+            return _End(Ending.EXITED, code, ("the guest wrote Shutdown to port 0x8900",))
+        said = last_words(process.errors)
+        if code is None:
+            return _End(Ending.EMULATOR_DIED, messages=("Bochs closed its output", *said))
+        ended = f"by signal {-code}" if code < 0 else f"with code {code}"
+        return _End(Ending.EMULATOR_DIED, code, (f"Bochs ended {ended}", *said))
+
+    # -- reading out
+
+    def _collect(self, end: _End, process: BochsProcess, output: Output) -> Evidence:
+        cpus: Optional[tuple[Cpu, ...]] = None
+        limits: list[str] = []
+        before: Trees = {}
+        if process.stopped and process.exit_code() is None:
+            try:
+                if end.ending in (Ending.STOPPED, Ending.UNTIL):
+                    before = sample(process, self._cpus)
+                    run_a_moment(process, SECOND_SAMPLE, STOP_TIMEOUT)
+                    self._read_files(output)
+                    if self._reader.death is not None:
+                        end, before = _End(Ending.TRIPLE_FAULT), {}
+                cpus = read_cpus(process, self._cpus, before)
+            except DebuggerError as error:
+                limits.append(f"Bochs could not be read out: {error}")
+        self._read_files(output)
+        log = self._reader.result()
+        if found := _VERSION.search(process.banner):
+            log = replace(log, version=found[1].decode("ascii"))
+        if cpus is not None:
+            self._memory = BochsMemory(process, log.memory, unpaged_cpu(cpus), self._scratch)
+        assert self._launch is not None
+        return bochs_evidence.build(
+            log,
+            cpus,
+            ending=end.ending,
+            exit_code=end.exit_code,
+            memory=self._memory,
+            symbols=self._options.symbols,
+            console=output.console(),
+            messages=(*end.messages, *self._launch.notes, *complaints(process.errors)),
+            expected_cpus=self._options.cpus,
+            limits=limits,
+        )
+
+
+def _read_config(argv: Sequence[str]) -> str:
+    """The text of the configuration file; empty if there is none.  Raises CommandLineError."""
+    name = config_file(argv)
+    if name is None:
+        return ""
+    try:
+        with open(name, "rb") as file:
+            return file.read(MAX_CONFIG).decode("utf-8", "replace")
+    except OSError as error:
+        raise CommandLineError(f"{name}: {error.strerror or error}") from None

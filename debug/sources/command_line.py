@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The user's own QEMU command line, and what must be added to it to observe the machine.
+
+Pure: an argv in, an argv out.  Nothing of the user's is taken away; options of which QEMU heeds
+only the last are repeated with ours merged in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Sequence
+
+from debug.sources.errors import CommandLineError
+from debug.sources.qemu_ipi import TRACE_PATTERN
+
+# Options whose value may look like an option.
+_FREE_VALUES = frozenset(("append", "name", "kernel", "initrd", "fw_cfg", "smbios", "D", "d"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the user's command line says about the things that an observer would add."""
+
+    options: frozenset[str]  # names without dashes
+    log_items: tuple[str, ...] = ()  # of the last -d
+    log_file: Optional[str] = None  # of the last -D
+    serial: Optional[str] = None  # the first -serial
+    debugcon: Optional[str] = None  # -debugcon, or "device" for -device isa-debugcon
+    stopped: bool = False  # -S: somebody else will let it run
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What the observer wants: file names are absolute, the QMP socket is an open descriptor."""
+
+    qmp_fd: int
+    directory: str
+    log: bool = True
+    log_per_thread: bool = True  # this QEMU knows `-d tid`
+    ipis: bool = True
+    port_writes: bool = False
+    consoles: bool = True
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The argv to run and where things will appear."""
+
+    argv: tuple[str, ...]
+    log_file: Optional[str] = None  # None: no log, or one file per thread
+    log_prefix: Optional[str] = None  # per thread: this, then the thread's number
+    log_is_users: bool = False  # it stays when the observer goes
+    e9_file: Optional[str] = None
+    com1_file: Optional[str] = None
+    e9_is_users: bool = False
+    com1_is_users: bool = False
+    starts_itself: bool = True  # False: the user said -S
+
+
+def scan(argv: Sequence[str]) -> Found:
+    """Read the user's options.  Raises CommandLineError for what can't be observed."""
+    names: set[str] = set()
+    items: tuple[str, ...] = ()
+    log_file = serial = debugcon = None
+    index = 1
+    while index < len(argv):
+        word = argv[index]
+        index += 1
+        if not word.startswith("-") or word == "-":
+            continue
+        name = word[2:] if word.startswith("--") else word[1:]
+        value = argv[index] if index < len(argv) else ""
+        names.add(name)
+        if name == "d":
+            items = tuple(item for item in value.split(",") if item)
+        elif name == "D":
+            log_file = value
+        elif name == "serial" and serial is None:
+            serial = value
+        elif name == "debugcon":
+            debugcon = value
+        elif name == "device" and value.split(",")[0] == "isa-debugcon":
+            if "iobase" not in value or "iobase=0xe9" in value.lower():
+                debugcon = "device"
+        if name in _FREE_VALUES:
+            index += 1
+    if "daemonize" in names:
+        raise CommandLineError(
+            "-daemonize takes the machine out of the observer's hands: leave it out"
+        )
+    if "nographic" in names and serial is None:
+        serial = "mon:stdio"
+    return Found(frozenset(names), items, log_file, serial, debugcon, "S" in names)
+
+
+def _file_of(chardev: Optional[str]) -> Optional[str]:
+    """The path in `file:PATH`; None for anything else."""
+    return chardev[5:] if chardev and chardev.startswith("file:") else None
+
+
+def plan(argv: Sequence[str], add: Additions) -> Launch:
+    """The command line to run: the user's, then ours.  Raises CommandLineError."""
+    if not argv:
+        raise CommandLineError("no command to run: give one, as in qemu-system-x86_64 -kernel FILE")
+    if "," in add.directory:
+        raise CommandLineError("the directory for temporary files must have no comma in its name")
+    found = scan(argv)
+    extra = [
+        *("-chardev", f"socket,id=lamppost-qmp,fd={add.qmp_fd}"),
+        *("-mon", "chardev=lamppost-qmp,mode=control"),
+        *("-action", "reboot=shutdown,shutdown=pause"),
+    ]
+    if not found.stopped:
+        extra.append("-S")  # until QMP is there: no event is lost
+    if not found.options & {"display", "nographic", "vnc", "curses", "sdl", "spice", "gtk"}:
+        extra += ["-display", "none"]
+    if not found.options & {"nic", "net", "netdev"}:
+        extra += ["-nic", "none"]
+    log_file = log_prefix = None
+    if add.log:
+        items = list(dict.fromkeys([*found.log_items, "int", "cpu_reset"]))
+        log_file = found.log_file
+        if log_file is not None and ("%" in log_file or "tid" in items):
+            log_file = None  # a pattern of names: ours replaces it
+        if log_file is None:
+            log_prefix = f"{add.directory}/log."
+            if add.log_per_thread and "tid" not in items:
+                items.append("tid")
+            if add.log_per_thread:
+                extra += ["-D", log_prefix + "%d"]
+            else:
+                items = [item for item in items if item != "tid"]
+                log_file, log_prefix = f"{add.directory}/log", None
+                extra += ["-D", log_file]
+        extra += ["-d", ",".join(items)]
+        if add.ipis:
+            extra += ["-trace", TRACE_PATTERN]
+        if add.port_writes:
+            extra += ["-trace", "memory_region_ops_write"]
+    e9_file, com1_file = _file_of(found.debugcon), _file_of(found.serial)
+    if add.consoles and found.debugcon is None:
+        e9_file = f"{add.directory}/e9"
+        extra += ["-chardev", f"file,id=lamppost-e9,path={e9_file}"]
+        extra += ["-device", "isa-debugcon,iobase=0xe9,chardev=lamppost-e9"]
+    if add.consoles and found.serial is None and "nodefaults" not in found.options:
+        com1_file = f"{add.directory}/com1"
+        extra += ["-serial", f"file:{com1_file}"]
+    return Launch(
+        argv=(*argv, *extra),
+        log_file=log_file,
+        log_prefix=log_prefix,
+        log_is_users=log_file is not None and log_file == found.log_file,
+        e9_file=e9_file,
+        com1_file=com1_file,
+        e9_is_users=found.debugcon is not None,
+        com1_is_users=found.serial is not None,
+        starts_itself=not found.stopped,
+    )

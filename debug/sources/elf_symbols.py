@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Names and source lines for addresses, from ELF files [System V gABI, DWARF].
+
+An ELF file may be hostile: whatever is wrong with it becomes a SymbolError with a sentence, and
+what takes too long to read (lines of a huge program) is left out.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator, Optional, Sequence, TypeVar, Union
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from debug.evidence import Memory, Symbol
+
+MAX_FILE = 1 << 30  # bytes
+MAX_SYMBOLS = 1_000_000
+MAX_LINES = 2_000_000
+MAX_SEGMENTS = 256
+MAX_SEGMENT_BYTES = 64 << 20
+LINE_SECONDS = 5.0  # to read all line tables of one file
+MASK = (1 << 64) - 1
+
+_T = TypeVar("_T")
+
+
+class SymbolError(Exception):
+    """The file can't be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A loadable segment: where it is linked, where it is loaded, and its bytes in the file."""
+
+    virtual: int
+    physical: int
+    data: bytes
+    memory_size: int
+    writable: bool
+    executable: bool
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """What a comparison of an ELF file with memory found."""
+
+    compared: int  # bytes of read-only segments that could be read
+    different: int  # of these, bytes that differ
+    first: Optional[int] = None  # physical address of the first difference
+
+
+def _guarded(path: str, action: Callable[[], _T]) -> _T:
+    """Whatever a decoder of untrusted bytes raises is a SymbolError."""
+    try:
+        return action()
+    except SymbolError:
+        raise
+    except OSError as error:
+        raise SymbolError(f"{path}: {error.strerror or error}") from None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: B902 - pyelftools raises whatever comes along
+        kind = type(error).__name__
+        raise SymbolError(f"{path}: not a readable ELF file ({kind})") from None
+
+
+class ElfFile:
+    """One ELF file, added at `offset` to the addresses that it is linked at.
+
+    Symbols are read at once, lines when the first is asked for.  Raises SymbolError.
+    """
+
+    def __init__(self, path: Union[str, Path], offset: int = 0) -> None:
+        self.path = str(path)
+        self.offset = offset
+        self._lines: Optional[tuple[list[int], list[tuple[str, int]]]] = None
+        self._starts: list[int] = []
+        self._entries: list[tuple[int, str, int]] = []  # size, name, preference
+        self._names: dict[str, int] = {}
+        self._segments: Optional[tuple[Segment, ...]] = None
+        _guarded(self.path, self._read_symbols)
+
+    def _open(self) -> Any:
+        path = Path(self.path)
+        if not path.is_file():
+            raise SymbolError(f"{self.path}: no such file")
+        if path.stat().st_size > MAX_FILE:
+            raise SymbolError(f"{self.path}: larger than {MAX_FILE} bytes")
+        return path.open("rb")
+
+    def _read_symbols(self) -> None:
+        found: dict[int, tuple[int, str, int]] = {}
+        with self._open() as stream:
+            elf = ELFFile(stream)
+            if not elf.num_sections() and not elf.num_segments():
+                raise SymbolError(f"{self.path}: an ELF header with nothing behind it")
+            for section in elf.iter_sections():
+                if not isinstance(section, SymbolTableSection):
+                    continue
+                for count, symbol in enumerate(section.iter_symbols()):
+                    if count > MAX_SYMBOLS:
+                        raise SymbolError(f"{self.path}: more than {MAX_SYMBOLS} symbols")
+                    self._add(symbol, found)
+        self._starts = sorted(found)
+        self._entries = [found[start] for start in self._starts]
+
+    def _add(self, symbol: Any, found: dict[int, tuple[int, str, int]]) -> None:
+        name, section = symbol.name, symbol["st_shndx"]
+        kind = symbol["st_info"]["type"]
+        if not name or kind in ("STT_FILE", "STT_SECTION") or not isinstance(section, int):
+            if not (name and section == "SHN_ABS" and kind not in ("STT_FILE", "STT_SECTION")):
+                return
+            self._names.setdefault(name, symbol["st_value"] & MASK)  # a constant, no place
+            return
+        address = symbol["st_value"] + self.offset & MASK
+        self._names.setdefault(name, address)
+        dotted = "." in name or name.startswith("$")
+        preference = (
+            4 * (kind in ("STT_FUNC", "STT_OBJECT"))
+            + 2 * (symbol["st_info"]["bind"] == "STB_GLOBAL")
+            + (not dotted)
+        )
+        if address not in found or preference > found[address][2]:
+            found[address] = (int(symbol["st_size"]), name, preference)
+
+    def lookup(self, address: int) -> Optional[Symbol]:
+        """The symbol that covers `address`: within its size, or, if it has none, up to the next
+        symbol.  Local labels stand back behind the function that they are in."""
+        at = bisect.bisect_right(self._starts, address) - 1
+        unsized: Optional[Symbol] = None
+        nearest = True
+        for index in range(at, max(-1, at - 64), -1):
+            start, (size, name, _) = self._starts[index], self._entries[index]
+            if size and address < start + size:
+                return self._with_line(Symbol(name, address - start), address)
+            if not size and nearest and unsized is None:
+                unsized = Symbol(name, address - start)
+            nearest = nearest and not size
+        if unsized is None or not self._covers(address):
+            return None
+        return self._with_line(unsized, address)
+
+    def _covers(self, address: int) -> bool:
+        linked = address - self.offset & MASK
+        return any(s.virtual <= linked < s.virtual + s.memory_size for s in self._layout())
+
+    def _with_line(self, symbol: Symbol, address: int) -> Symbol:
+        where = self.line(address)
+        return Symbol(symbol.name, symbol.offset, *where) if where else symbol
+
+    def address(self, name: str) -> Optional[int]:
+        """The address of a symbol, the load offset added (not to absolute ones)."""
+        return self._names.get(name)
+
+    def line(self, address: int) -> Optional[tuple[str, int]]:
+        """(file, line) of the code at `address`; None if the file does not say."""
+        if self._lines is None:
+            try:
+                self._lines = _guarded(self.path, self._read_lines)
+            except SymbolError:
+                self._lines = ([], [])
+        starts, lines = self._lines
+        at = bisect.bisect_right(starts, address - self.offset & MASK) - 1
+        if at < 0 or not lines[at][1]:
+            return None
+        return lines[at]
+
+    def _read_lines(self) -> tuple[list[int], list[tuple[str, int]]]:
+        rows: dict[int, tuple[str, int]] = {}
+        ends: set[int] = set()
+        deadline = time.monotonic() + LINE_SECONDS
+        with self._open() as stream:
+            elf = ELFFile(stream)
+            if not elf.has_dwarf_info():
+                return [], []
+            dwarf = elf.get_dwarf_info()
+            for unit in dwarf.iter_CUs():
+                program = dwarf.line_program_for_CU(unit)
+                if program is None:
+                    continue
+                names = _file_names(program)
+                for entry in program.get_entries():
+                    state = entry.state
+                    if state is None:
+                        continue
+                    if state.end_sequence:
+                        ends.add(state.address)
+                    else:
+                        rows[state.address] = (names(state.file), state.line)
+                    if len(rows) > MAX_LINES or time.monotonic() > deadline:
+                        raise SymbolError(f"{self.path}: too many source lines")
+        for end in ends:
+            rows.setdefault(end, ("", 0))
+        starts = sorted(rows)
+        return starts, [rows[start] for start in starts]
+
+    def _layout(self) -> tuple[Segment, ...]:
+        if self._segments is None:
+            self._segments = tuple(_guarded(self.path, lambda: list(self._read_segments())))
+        return self._segments
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The loadable segments, with the load offset not applied.  Raises SymbolError."""
+        return self._layout()
+
+    def _read_segments(self) -> Iterator[Segment]:
+        with self._open() as stream:
+            for count, segment in enumerate(ELFFile(stream).iter_segments()):
+                if count >= MAX_SEGMENTS:
+                    raise SymbolError(f"{self.path}: more than {MAX_SEGMENTS} segments")
+                if segment["p_type"] != "PT_LOAD":
+                    continue
+                stream.seek(segment["p_offset"])
+                yield Segment(
+                    virtual=segment["p_vaddr"],
+                    physical=segment["p_paddr"],
+                    data=stream.read(min(segment["p_filesz"], MAX_SEGMENT_BYTES)),
+                    memory_size=segment["p_memsz"],
+                    writable=bool(segment["p_flags"] & 2),
+                    executable=bool(segment["p_flags"] & 1),
+                )
+
+    def compare(self, memory: Memory, limit: int = 4 << 20) -> Mismatch:
+        """Compare the read-only segments, at their physical addresses plus the load offset, with
+        memory: does this file belong to the machine?  Reads at most `limit` bytes."""
+        compared = different = 0
+        first: Optional[int] = None
+        for segment in self.segments():
+            for at in range(0, 0 if segment.writable else len(segment.data), 4096):
+                if compared >= limit:
+                    break
+                expected = segment.data[at : at + 4096]
+                where = segment.physical + self.offset + at
+                seen = memory.read(where, len(expected))
+                if seen is None:
+                    continue
+                compared += len(expected)
+                if seen != expected:
+                    wrong = [i for i, (a, b) in enumerate(zip(seen, expected)) if a != b]
+                    different += len(wrong)
+                    if first is None and wrong:
+                        first = where + wrong[0]
+        return Mismatch(compared, different, first)
+
+
+def _file_names(program: Any) -> Callable[[int], str]:
+    """The names that a line program's file numbers stand for (DWARF 5 counts from 0)."""
+    header = program.header
+    base = 0 if header["version"] >= 5 else 1
+    entries = header["file_entry"]
+    folders = header["include_directory"]
+
+    def text(value: Any) -> str:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+    def name(number: int) -> str:
+        index = number - base
+        if not 0 <= index < len(entries):
+            return ""
+        entry = entries[index]
+        folder = entry["dir_index"] - base
+        file = text(entry["name"])
+        if file.startswith("/") or not 0 <= folder < len(folders):
+            return _clean(file)
+        return _clean(f"{text(folders[folder])}/{file}")
+
+    return name
+
+
+def _clean(path: str) -> str:
+    """A path that is safe to print, not longer than a line."""
+    return "".join(c for c in path if c.isprintable())[-200:]
+
+
+class ElfSymbols:
+    """debug.evidence.Symbols of several ELF files, each at its own load offset.
+
+    Where files overlap the one named first answers, but a name with a size goes before one
+    without.  Raises SymbolError when a file can't be used.
+    """
+
+    def __init__(self, files: Sequence[tuple[Union[str, Path], int]]) -> None:
+        self.files = tuple(ElfFile(path, offset) for path, offset in files)
+
+    def lookup(self, address: int) -> Optional[Symbol]:
+        for file in self.files:
+            if (found := file.lookup(address)) is not None:
+                return found
+        return None
+
+    def address(self, name: str) -> Optional[int]:
+        for file in self.files:
+            if (found := file.address(name)) is not None:
+                return found
+        return None

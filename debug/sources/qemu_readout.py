@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reading a paused QEMU out through its monitor."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional
+
+from debug.sources.qemu_evidence import CpuState, LogParts
+from debug.sources.qemu_log import QemuLog
+from debug.sources.qemu_text import split_cpus
+from debug.sources.qmp import QmpClient, QmpClosed, QmpError
+
+MONITOR_TIMEOUT = 20.0  # seconds: the machine may be large and its host busy
+
+CpuList = list[tuple[int, int, str]]  # index, host thread, QOM path
+
+
+def read_cpus(qmp: QmpClient, earlier: str) -> tuple[CpuList, list[CpuState]]:
+    """Every CPU of a paused machine; `earlier` is a first `info registers -a`, or empty.
+
+    Raises QmpError.
+    """
+    listed = cpu_list(qmp.command("query-cpus-fast", timeout=MONITOR_TIMEOUT))
+    texts = split_cpus(qmp.monitor("info registers -a", MONITOR_TIMEOUT))
+    before = split_cpus(earlier)
+    states = []
+    for index, thread, path in listed:
+        apic_id = _apic_id(qmp, path)
+        lapic = ""
+        if apic_id is not None:
+            lapic = qmp.monitor(f"info lapic {apic_id}", MONITOR_TIMEOUT)
+        text, first = texts.get(index, ""), before.get(index, "")
+        states.append(CpuState(index, thread, text, lapic, apic_id, first))
+    return listed, states
+
+
+def accelerator(qmp: QmpClient) -> str:
+    """ "kvm" or "tcg".  Raises QmpError."""
+    kvm = qmp.command("query-kvm", timeout=MONITOR_TIMEOUT)
+    return "kvm" if isinstance(kvm, dict) and kvm.get("enabled") else "tcg"
+
+
+def _apic_id(qmp: QmpClient, path: str) -> Optional[int]:
+    try:
+        value = qmp.command("qom-get", {"path": path, "property": "apic-id"}, MONITOR_TIMEOUT)
+    except QmpClosed:
+        raise
+    except QmpError:
+        return None
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def cpu_list(answer: object) -> CpuList:
+    """(index, host thread, QOM path) of each CPU in the answer to query-cpus-fast."""
+    found = []
+    for entry in answer if isinstance(answer, list) else []:
+        if isinstance(entry, dict):
+            index, thread = entry.get("cpu-index"), entry.get("thread-id")
+            if isinstance(index, int) and isinstance(thread, int):
+                found.append((index, thread, str(entry.get("qom-path", ""))))
+    return found
+
+
+def logs_by_cpu(logs: Mapping[int, QemuLog], listed: CpuList) -> LogParts:
+    threads: dict[int, list[int]] = {}
+    for index, thread, _ in listed:
+        threads.setdefault(thread, []).append(index)
+    own: dict[int, QemuLog] = {}
+    shared: list[QemuLog] = []
+    for number, log in logs.items():
+        indexes = threads.get(number, [])
+        if len(indexes) == 1:
+            own[indexes[0]] = log
+        else:
+            shared.append(log)
+    return LogParts(own, shared)
+
+
+def version_of(greeting: Mapping[str, Any]) -> str:
+    version = greeting.get("version")
+    numbers = version.get("qemu") if isinstance(version, dict) else None
+    if not isinstance(numbers, dict):
+        return ""
+    return ".".join(str(numbers.get(name, "?"))[:8] for name in ("major", "minor", "micro"))

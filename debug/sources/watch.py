@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How a live machine is to be watched, whichever emulator it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What every live source takes.
+
+    timeout: seconds until a machine that runs is stopped.
+    until: a regular expression; its first match in any console ends the observation.
+    cpus: how many CPUs must come up, only passed on.
+    idle: seconds in which no CPU changes a register and nothing is written before the machine is
+        called stuck; None: wait for the timeout.
+    keep_dir: put the emulator's log and the consoles there and leave them.
+    on_output: called with each piece of console output, raw; of consoles that repeat each other
+        only with the first.
+    stop_when: polled; the observation ends when it says True.
+    """
+
+    timeout: float = 60.0
+    until: Optional[str] = None
+    cpus: Optional[int] = None
+    idle: Optional[float] = 2.0
+    keep_dir: Optional[Path] = None
+    on_output: Optional[Callable[[bytes], None]] = None
+    stop_when: Optional[Callable[[], bool]] = None
