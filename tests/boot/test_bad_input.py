@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What firmware and loader must never pass, passed: changed in memory at the kernel's entry.
+
+Bad options, machines without ACPI and CPUs without long mode are rows of matrix.tsv.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from debug.sources.elf_symbols import ElfFile
+from tests.boot import machine, verdict
+from tests.boot.gdbstub import RBX, GdbStub
+
+pytestmark = pytest.mark.emulator
+
+CPUS = 2
+RAM_SIZE = 16 << 20  # bytes: SeaBIOS puts the ACPI tables at its end
+EXITS = verdict.exit_codes()
+
+_MMAP_LENGTH = 44  # offsets in Multiboot 1's structure
+_MMAP_ADDR = 48
+_FLAGS_AT = 0
+_HAS_MMAP = 1 << 6
+_RESERVED = 2
+
+
+def find_table(gdb: GdbStub, signature: bytes) -> int:
+    """The physical address of an ACPI table."""
+    top = RAM_SIZE
+    data = gdb.read(top - 0x20000, 0x20000)
+    at = data.find(signature)
+    while at >= 0:
+        length = struct.unpack_from("<I", data, at + 4)[0]
+        if 36 <= length <= len(data) - at and sum(data[at : at + length]) & 0xFF == 0:
+            return top - 0x20000 + at
+        at = data.find(signature, at + 1)
+    raise AssertionError(f"firmware left no table {signature!r}")
+
+
+def patch(gdb: GdbStub, address: int, data: bytes) -> None:
+    assert gdb.read(address, len(data)) != data, "nothing to change"
+    gdb.write(address, data)
+
+
+def spoil_checksum(gdb: GdbStub) -> None:
+    madt = find_table(gdb, b"APIC")
+    patch(gdb, madt + 9, bytes([gdb.read(madt + 9, 1)[0] ^ 0x40]))
+
+
+def spoil_length(gdb: GdbStub) -> None:
+    patch(gdb, find_table(gdb, b"APIC") + 4, struct.pack("<I", 40))
+
+
+def hide_madt(gdb: GdbStub) -> None:
+    patch(gdb, find_table(gdb, b"APIC"), b"XXXX")
+
+
+def spoil_rsdp(gdb: GdbStub) -> None:
+    bios = gdb.read(0xE0000, 0x20000)
+    at = bios.find(b"RSD PTR ")
+    while at >= 0:
+        gdb.write(0xE0000 + at + 8, bytes([bios[at + 8] ^ 1]))
+        at = bios.find(b"RSD PTR ", at + 1)
+
+
+def regions(gdb: GdbStub) -> list[tuple[int, int, int]]:
+    """Address of the entry, start and length of each region that Multiboot lists."""
+    info = gdb.register(RBX)
+    length, address = struct.unpack("<II", gdb.read(info + _MMAP_LENGTH, 8))
+    found, at = [], address
+    while at < address + length:
+        size, start, bytes_, _ = struct.unpack("<IQQI", gdb.read(at, 24))
+        found.append((at, start, bytes_))
+        at += size + 4
+    return found
+
+
+def take_low_memory(gdb: GdbStub) -> None:
+    for at, start, _ in regions(gdb):
+        if start < 0xA0000:
+            gdb.write(at + 20, struct.pack("<I", _RESERVED))
+
+
+def leave_one_low_page(gdb: GdbStub) -> None:
+    for at, start, _ in regions(gdb):
+        if start == 0:
+            patch(gdb, at + 4, struct.pack("<QQ", 0x8000, 0x1000))
+
+
+def hide_map(gdb: GdbStub) -> None:
+    info = gdb.register(RBX)
+    flags = struct.unpack("<I", gdb.read(info + _FLAGS_AT, 4))[0]
+    patch(gdb, info + _FLAGS_AT, struct.pack("<I", flags & ~_HAS_MMAP))
+
+
+def endless_map(gdb: GdbStub) -> None:
+    for at, _, _ in regions(gdb):
+        gdb.write(at, struct.pack("<I", 0xFFFFFFFC))
+
+
+CASES: dict[str, tuple[Callable[[GdbStub], None], str, tuple[str, ...]]] = {
+    "madt-checksum": (spoil_checksum, "BAD_MADT", ("do not add up to 0", "update the firmware")),
+    "madt-length": (spoil_length, "BAD_MADT", ("shorter than a MADT's header",)),
+    "no-madt": (hide_madt, "NO_ACPI", ('no MADT: expected a table "APIC"', "found none")),
+    "no-rsdp": (spoil_rsdp, "NO_ACPI", ("no ACPI: expected an RSDP", "found none")),
+    "no-low-page": (take_low_memory, "NO_LOW_PAGE", ("no free page below 640 KiB",)),
+    "one-low-page": (leave_one_low_page, "NO_LOW_PAGE", ("pages below 640 KiB for the trace",)),
+    "no-memory-map": (hide_map, "BAD_LOADER", ("no memory map",)),
+    "endless-memory-map": (endless_map, "BAD_LOADER", ("damaged",)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_clear_message(kernel: Path, name: str) -> None:
+    spoil, code, texts = CASES[name]
+    entry = ElfFile(kernel / "lamppost.elf").address("boot_start32")
+    assert entry is not None
+    image = machine.kernel_image(kernel, "selftest")
+    extra = ["-accel", machine.SINGLE, "-m", f"{RAM_SIZE >> 20}M"]
+    with machine.qemu(image, str(CPUS), extra, gdb=True) as guest:
+        gdb = guest.gdb
+        assert gdb is not None
+        assert gdb.run_to(entry) == 0
+        gdb.use_physical_memory()
+        spoil(gdb)
+        gdb.resume()
+        boot = guest.run()
+    assert boot.exit_code == EXITS[code] << 1 | 1, boot.e9.decode("latin-1")
+    for stream in (boot.e9, boot.com1):
+        trace = verdict.decode_whole(stream, name)
+        message = [line for line in trace.console.splitlines() if texts[0] in line]
+        assert len(message) == 1, trace.console
+        assert message[0].startswith("lamppost: ")
+        assert all(text in message[0] for text in texts), message[0]
+        assert verdict.exit_argument(trace) == EXITS[code]
+
+
+def test_more_cpus_than_supported(kernel_for_4_cpus: Path) -> None:
+    image = machine.kernel_image(kernel_for_4_cpus, "selftest")
+    with machine.qemu(image, "8", ["-accel", machine.SINGLE]) as guest:
+        boot = guest.run()
+    assert boot.exit_code == EXITS["TOO_MANY_CPUS"] << 1 | 1
+    trace = verdict.decode_whole(boot.e9, "port 0xE9")
+    verdict.check_aps(trace, range(1, 4), "port 0xE9")
+    assert trace.console.count("lists 8 usable CPUs, this kernel supports 4") == 1
+    assert "make NR_CPUS=8" in trace.console
+    assert "4 of 4 CPUs online\n" in trace.console

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "test.h"
+
+#include <string.h>
+
+#include "boot/options.h"
+#include "trace/trace.h"
+
+static struct options options;
+static char error[300];
+
+static bool parse(const char *cmdline)
+{
+    memset(error, 0, sizeof error);
+    return options_parse(&options, cmdline, error, sizeof error);
+}
+
+static void defaults(void **state)
+{
+    static const char *const empty[] = {"", " ", "     "};
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(parse(empty[i]));
+        assert_int_equal(options.smp, SMP_PARALLEL);
+        assert_int_equal(options.apic, APIC_AUTO);
+        assert_int_equal(options.trampoline, 0);
+        assert_int_equal(options.sinks, TRACE_SINKS_ALL);
+        assert_false(options.selftest);
+    }
+}
+
+static void each_option(void **state)
+{
+    static const struct {
+        const char *word;
+        struct options expected;
+    } rows[] = {
+        {"smp=parallel", {SMP_PARALLEL, APIC_AUTO, 0, 7, false}},
+        {"smp=serial", {SMP_SERIAL, APIC_AUTO, 0, 7, false}},
+        {"smp=broadcast", {SMP_BROADCAST, APIC_AUTO, 0, 7, false}},
+        {"smp=off", {SMP_OFF, APIC_AUTO, 0, 7, false}},
+        {"apic=auto", {SMP_PARALLEL, APIC_AUTO, 0, 7, false}},
+        {"apic=xapic", {SMP_PARALLEL, APIC_XAPIC, 0, 7, false}},
+        {"apic=x2apic", {SMP_PARALLEL, APIC_X2APIC, 0, 7, false}},
+        {"trampoline=0x9000", {SMP_PARALLEL, APIC_AUTO, 0x9000, 7, false}},
+        {"trampoline=4096", {SMP_PARALLEL, APIC_AUTO, 0x1000, 7, false}},
+        {"trampoline=0x9f000", {SMP_PARALLEL, APIC_AUTO, 0x9f000, 7, false}},
+        {"trace=all", {SMP_PARALLEL, APIC_AUTO, 0, 7, false}},
+        {"trace=none", {SMP_PARALLEL, APIC_AUTO, 0, 0, false}},
+        {"trace=e9", {SMP_PARALLEL, APIC_AUTO, 0, 1, false}},
+        {"trace=com1,mem", {SMP_PARALLEL, APIC_AUTO, 0, 6, false}},
+        {"trace=mem,e9,mem", {SMP_PARALLEL, APIC_AUTO, 0, 5, false}},
+        {"selftest", {SMP_PARALLEL, APIC_AUTO, 0, 7, true}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!parse(rows[i].word))
+            fail_msg("%s: %s", rows[i].word, error);
+        assert_int_equal(options.smp, rows[i].expected.smp);
+        assert_int_equal(options.apic, rows[i].expected.apic);
+        assert_int_equal(options.trampoline, rows[i].expected.trampoline);
+        assert_int_equal(options.sinks, rows[i].expected.sinks);
+        assert_int_equal(options.selftest, rows[i].expected.selftest);
+    }
+}
+
+static void words_in_any_order_and_the_last_wins(void **state)
+{
+    assert_true(parse("  selftest   smp=serial apic=xapic smp=off  "));
+    assert_int_equal(options.smp, SMP_OFF);
+    assert_int_equal(options.apic, APIC_XAPIC);
+    assert_true(options.selftest);
+}
+
+static void an_error_names_the_word_and_what_was_expected(void **state)
+{
+    static const struct {
+        const char *cmdline, *word, *expected;
+    } rows[] = {
+        {"selftest frobnicate", "\"frobnicate\"", "expected smp=, apic="},
+        {"smp", "\"smp\"", "expected"},
+        {"smp=", "\"smp=\"", "expected"},
+        {"smp=Serial", "\"smp=Serial\"", "expected"},
+        {"smp=serialx", "\"smp=serialx\"", "expected"},
+        {"selftest=1", "\"selftest=1\"", "expected"},
+        {"smp=serial,apic=xapic", "\"smp=serial,apic=xapic\"", "expected"},
+        {"trace=", "\"trace=\"", "trace=all"},
+        {"trace=,", "\"trace=,\"", "trace=all"},
+        {"trace=e9,", "\"trace=e9,\"", "trace=all"},
+        {"trace=e9,,mem", "\"trace=e9,,mem\"", "trace=all"},
+        {"trace=e", "\"trace=e\"", "trace=all"},
+        {"trace=e9x", "\"trace=e9x\"", "trace=all"},
+        {"trampoline=", "\"trampoline=\"", "0x9f000"},
+        {"trampoline=0x", "\"trampoline=0x\"", "0x9f000"},
+        {"trampoline=0", "\"trampoline=0\"", "0x9f000"},
+        {"trampoline=0x8001", "\"trampoline=0x8001\"", "0x1000"},
+        {"trampoline=0xa0000", "\"trampoline=0xa0000\"", "0x9f000"},
+        {"trampoline=0x9G00", "\"trampoline=0x9G00\"", "0x9f000"},
+        {"trampoline=9000", "\"trampoline=9000\"", "0x9f000"},
+        {"trampoline=-4096", "\"trampoline=-4096\"", "0x9f000"},
+        {"trampoline=0x10000000000008000", "08000\"", "0x9f000"},
+        {"trampoline=18446744073709584384", "84384\"", "0x9f000"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (parse(rows[i].cmdline))
+            fail_msg("\"%s\" was accepted", rows[i].cmdline);
+        if (!strstr(error, rows[i].word) || !strstr(error, rows[i].expected))
+            fail_msg("\"%s\": %s", rows[i].cmdline, error);
+    }
+}
+
+static void long_words_are_refused(void **state)
+{
+    char cmdline[600];
+    memset(cmdline, 'a', sizeof cmdline);
+    cmdline[sizeof cmdline - 1] = '\0';
+    assert_false(parse(cmdline));
+    assert_true(strlen(error) < sizeof error - 1);
+
+    /* What stands before the cut would be an option. */
+    memset(cmdline, '0', sizeof cmdline);
+    memcpy(cmdline, "trampoline=0x", 13);
+    strcpy(cmdline + 59, "9000zzzzzz");
+    assert_false(parse(cmdline));
+}
+
+static void survives_any_text(void **state)
+{
+    static const char *const parts[] = {"smp=",  "trace=", "trampoline=", ",",
+                                        "e9",    "0x",     "9000",        " ",
+                                        "apic=", "off",    "\xff",        "="};
+    for (int round = 0; round < 20000; round++) {
+        char text[200] = "";
+        for (uint32_t n = below(12); n; n--)
+            strcat(text, parts[below(12)]);
+        char small[8];
+        bool whole = parse(text);
+        memset(small, 0, sizeof small);
+        assert_int_equal(options_parse(&options, text, small, sizeof small),
+                         whole);
+        assert_int_equal(options.sinks & ~7u, 0);
+        assert_int_equal(options.trampoline % 0x1000, 0);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(each_option),
+        cmocka_unit_test(words_in_any_order_and_the_last_wins),
+        cmocka_unit_test(an_error_names_the_word_and_what_was_expected),
+        cmocka_unit_test(long_words_are_refused),
+        cmocka_unit_test(survives_any_text),
+    };
+    return cmocka_run_group_tests_name("options", tests, NULL, NULL);
+}

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The benchmark's arithmetic, its tables, and that its counter tells the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from debug.stages.frames import parse_frame
+from tests.bench import machine, report
+from tests.bench.counts import (
+    BringUp,
+    CountError,
+    clock_cycles,
+    frame_bytes,
+    growth,
+    median,
+    parse_counts,
+)
+from tests.bench.verdict import Verdict
+
+FRAMES = (b"@01:10.0*67\n", b"@01:c3=2.1*b1\n", b"@00000101:a4.2*12\n")
+
+
+def results(factor: int = 1) -> report.Results:
+    """A run of a made-up machine, `factor` times as expensive as a small one."""
+    cheap = BringUp(1000 * factor, (2000 * factor,) * 7)
+    dear = BringUp(4000 * factor, (8000 * factor,) * 7)
+    return report.Results(
+        8,
+        (
+            report.Sink("TRACE=0", cheap, 0),
+            report.Sink("trace=none", cheap, 0),
+            report.Sink("trace=com1", dear, 264),
+        ),
+        (report.Size(2, dear, dear, cheap), report.Size(255, dear, cheap, cheap)),
+        (505, 505),
+        (146_691_421 * factor, 71_052),
+        Verdict("ap-stack-unmapped", "stack-unmapped", 0.2, 0.01, 0.02),
+    )
+
+
+def test_an_ap_counts_until_the_barrier_and_the_bsp_to_the_end() -> None:
+    counted = parse_counts("0 900 900 7\n2 5000 2100 0\n1 4000 1900 0\n", 3)
+    assert counted == BringUp(900, (1900, 2100), 7)
+    assert counted.second_sipis == 1
+    assert counted.total == 4900
+    assert counted.own == 2000
+    assert counted.per_ap == 2450
+
+
+@pytest.mark.parametrize(
+    "text, cpus, told",
+    [
+        ("", 1, "none of CPU 0"),
+        ("0 1 1 0\n2 1 1 0\n", 4, "none of CPU 1, 3"),
+        ("0 1 1\n", 1, "four numbers"),
+        ("0 -1 1 0\n", 1, "four numbers"),
+        ("qemu: no\n", 1, "four numbers"),
+    ],
+)
+def test_a_broken_count_is_refused(text: str, cpus: int, told: str) -> None:
+    with pytest.raises(CountError, match=told):
+        parse_counts(text, cpus)
+
+
+def test_only_whole_frames_are_counted_as_an_aps_bytes() -> None:
+    stream = b"Hello @@01:10.0*67\n" + FRAMES[0] + b"text @@" + FRAMES[1] + FRAMES[2] + b"@01:1"
+    assert frame_bytes(stream) == {1: len(FRAMES[0] + FRAMES[1]), 0x101: len(FRAMES[2])}
+
+
+def test_the_frames_are_those_of_the_decoder() -> None:
+    """A change of the grammar must reach the benchmark."""
+    summed = b"@01:10.0*"
+    whole = [summed + b"%02x\n" % value for value in range(256)]
+    accepted = [frame for frame in whole if parse_frame(frame) or parse_frame(frame[:-1])]
+    assert len(accepted) == 1
+    assert frame_bytes(accepted[0]) == {1: len(accepted[0])}
+
+
+def test_growth_is_one_while_each_ap_costs_the_same() -> None:
+    assert growth([BringUp(0, (100,)), BringUp(0, (100,) * 50), BringUp(0, (150, 150))]) == (
+        1.0,
+        1.0,
+        1.5,
+    )
+    assert growth([]) == ()
+
+
+def test_the_clock_is_read_from_the_console() -> None:
+    assert clock_cycles("a\nbring-up took 36574350 TSC cycles (36576 us)\n") == 36574350
+    assert clock_cycles("4 of 4 CPUs online") is None
+
+
+def test_the_median_is_a_measured_value() -> None:
+    assert median([3.0, 1.0, 2.0]) == 2.0
+    with pytest.raises(CountError):
+        median([])
+
+
+@pytest.mark.parametrize("factor", [1, 20])
+def test_the_tables_fit_80_columns(factor: int) -> None:
+    lines = report.text(results(factor)).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_tables_show_the_ratios() -> None:
+    shown = report.text(results())
+    row = next(line for line in shown.splitlines() if "trace=com1" in line)
+    assert row.split() == ["trace=com1", "4", "000", "8", "000", "60", "000", "4.00", "4.00", "264"]
+    last = next(line for line in shown.splitlines() if line.startswith("  255"))
+    assert last.split()[-2:] == ["0.25", "4.00"]
+    assert "agree" in shown and "DIFFER" not in shown
+
+
+def test_json_says_the_same() -> None:
+    document = json.loads(json.dumps(report.document(results())))
+    assert document["schema"] == report.SCHEMA
+    assert document["tracing"]["sinks"][2]["ratio_to_untraced"] == 4.0
+    assert [size["cpus"] for size in document["cpus"]] == [2, 255]
+    assert document["verdict"]["total"] == pytest.approx(0.03)
+
+
+@pytest.fixture(scope="module")
+def bench(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> machine.Bench:
+    place = tmp_path_factory.mktemp("bench")
+    return machine.Bench({"traced": kernel}, machine.build_plugin(place, kernel))
+
+
+@pytest.mark.emulator
+def test_counter_and_clock_agree_where_one_cpu_runs(bench: machine.Bench) -> None:
+    boot = bench.boot("traced", 1, "smp=off", shift=0)
+    assert boot.bring_up.total == boot.cycles
+
+
+@pytest.mark.emulator
+def test_a_bring_up_costs_the_same_each_time_and_more_with_frames(bench: machine.Bench) -> None:
+    first, again = (bench.boot("traced", 2, "trace=all") for _ in range(2))
+    assert first == again
+    silent = bench.boot("traced", 2, "trace=none")
+    assert silent.bring_up.total < first.bring_up.total
+    assert (silent.ap_bytes, first.ap_bytes) == (0, bench.boot("traced", 2, "trace=com1").ap_bytes)
+    assert first.ap_bytes > 0

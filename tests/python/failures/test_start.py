@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How an AP's start fails: causes that look alike are told apart."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from debug.evidence import IpiEvent, IpiKind
+from debug.report.diagnosis import diagnose
+from tests.python.evidence_builder import (
+    CODE32,
+    KERNEL,
+    NULL_IDT,
+    TRAMPOLINE,
+    Machine,
+    registers,
+    segment,
+)
+from tests.python.failures.row_cases import UNTIL_C, in_real_mode, waiting
+
+INIT = IpiEvent(IpiKind.INIT, 0, 1, delivered=True)
+
+
+def first(machine: Machine) -> tuple[str, str]:
+    causes = diagnose(machine.evidence()).causes
+    return (causes[0].row.id, causes[0].certainty.value) if causes else ("", "")
+
+
+def image_at(offset: int) -> Machine:
+    machine = in_real_mode(TRAMPOLINE, 0).sipi()
+    machine.ram.write(TRAMPOLINE + offset, bytes(range(1, 251)) * 4)
+    return machine
+
+
+def test_an_image_in_the_middle_of_its_page_is_not_a_missing_one() -> None:
+    assert first(image_at(0x800)) == ("trampoline-not-aligned", "certain")
+    parameters = in_real_mode(TRAMPOLINE, 0).sipi()
+    parameters.ram.write(TRAMPOLINE + 0x80, bytes(range(1, 33)))
+    assert first(parameters) == ("trampoline-not-copied", "certain")
+
+
+def entered(times: int) -> Machine:
+    machine = Machine().boot_trace().sipi().trace(1, *(UNTIL_C * times), 0x6E)
+    machine.trace(0, *(((0xC6, 1),) if times == 1 else ()))  # type: ignore[arg-type]
+    return machine.stop(registers(rip=TRAMPOLINE + 0x300, rsp=KERNEL), halted=True)
+
+
+def test_a_second_start_is_not_a_late_arrival() -> None:
+    assert first(entered(2)) == ("ap-started-twice", "certain")
+    assert first(entered(1)) == ("ap-came-too-late", "certain")
+
+
+def test_a_block_in_use_is_not_a_late_arrival() -> None:
+    machine = entered(1)
+    machine.stages = [event for event in machine.stages if event.code != 0xC6]
+    assert first(machine) == ("block-taken", "likely")
+
+
+def test_the_init_that_comes_last_wins() -> None:
+    machine = waiting().sipi()
+    assert first(machine)[0] != "init-after-sipi"
+    machine.ipis.append(INIT)
+    assert first(machine) == ("init-after-sipi", "certain")
+
+
+def test_an_apic_that_sent_nothing() -> None:
+    machine = waiting()
+    firmware = IpiEvent(IpiKind.INIT, 0, None, "all-but-self", by_firmware=True)
+    machine.ipis = [firmware]
+    assert first(machine) == ("ipi-not-sent-by-apic", "certain")
+    machine.stages = [event for event in machine.stages if event.code != 0xC4]
+    assert first(machine) == ("no-sipi", "certain")
+
+
+@pytest.mark.parametrize("address, named", [(0xFEE00300, True), (0xFEC00300, False)])
+def test_the_page_of_the_local_apic(address: int, named: bool) -> None:
+    machine = Machine().boot_trace()
+    machine.ram.write(TRAMPOLINE + 0x210, b"\x89\x03")  # mov [rbx], eax
+    linear = 0xFFFF_8000_0000_0000 + address
+    regs = registers(rip=TRAMPOLINE + 0x210, rbx=linear, rsp=KERNEL, idtr=NULL_IDT)
+    machine.kill(regs, 14, 2, linear)
+    assert (first(machine)[0] == "local-apic-unmapped") is named
+
+
+def jumped(target: int) -> Machine:
+    """The AP's far jump led it to `target` in 32-bit code; there it met an invalid opcode."""
+    machine = Machine().boot_trace().sipi().trace(1, 0x10, 0x11, 0x12, 0x13)
+    machine.ram.write(TRAMPOLINE + 0x120, b"\x66\xea" + struct.pack("<IH", target, CODE32))
+    code = segment(CODE32, 0, 0xFFFFFFFF, 0xCF9B00)
+    regs = registers("prot32", rip=target, cs=code, idtr=NULL_IDT)
+    return machine.kill(regs, 6)
+
+
+def test_a_far_jump_that_was_not_relocated() -> None:
+    assert first(jumped(0x5E1F10C8)) == ("far-jump-not-relocated", "certain")
+    assert first(jumped(0x390)) == ("far-jump-not-relocated", "certain")
+    assert first(jumped(TRAMPOLINE + 0x390))[0] != "far-jump-not-relocated"
+
+
+def test_a_bsp_that_began_again() -> None:
+    machine = Machine().boot_trace()
+    machine.ipis = [IpiEvent(IpiKind.INIT, 0, None)]
+    code = segment(0x8, 0, 0xFFFFFFFF, 0xCF9B00)
+    regs = registers("prot32", rip=0xEFAAD, cs=code, idtr=NULL_IDT)
+    machine.kill(regs, 13, 0, cpu=0)
+    assert first(machine) == ("init-hits-sender", "certain")
+    machine.stages = [event for event in machine.stages if event.code not in (0xB8, 0xC3, 0xC4)]
+    assert first(machine)[0] != "init-hits-sender"  # it may never have left the firmware

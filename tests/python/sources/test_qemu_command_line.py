@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is added to the user's command line, and what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from debug.sources.command_line import Additions, Launch, plan
+from debug.sources.errors import CommandLineError
+
+ADD = Additions(qmp_fd=7, directory="/private")
+
+
+def launch(*words: str, add: Additions = ADD) -> Launch:
+    return plan(["qemu-system-x86_64", *words], add)
+
+
+def after(launched: Launch, option: str) -> list[str]:
+    """The values of an option, in order."""
+    argv = launched.argv
+    return [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == option]
+
+
+def test_the_users_words_come_first_and_unchanged() -> None:
+    words = ("-kernel", "k.elf", "-append", "-display is not an option", "-smp", "4")
+    launched = launch(*words)
+    assert launched.argv[1 : 1 + len(words)] == words
+    assert after(launched, "-display")[-1] == "none"
+
+
+@pytest.mark.parametrize(
+    "words, option",
+    [
+        (["-display", "gtk"], "-display"),
+        (["-nographic"], "-display"),
+        (["-vnc", ":1"], "-display"),
+        (["-nic", "user"], "-nic"),
+        (["-netdev", "user,id=n"], "-nic"),
+        (["--serial", "stdio"], "-serial"),
+        (["-nographic"], "-serial"),
+        (["-nodefaults"], "-serial"),
+    ],
+)
+def test_what_the_user_chose_is_not_chosen_again(words: list[str], option: str) -> None:
+    launched = launch(*words)
+    assert option not in launched.argv[1 + len(words) :]
+
+
+def test_consoles_go_to_private_files_unless_the_user_has_them() -> None:
+    launched = launch()
+    assert (launched.e9_file, launched.com1_file) == ("/private/e9", "/private/com1")
+    theirs = launch("-debugcon", "file:a.txt", "-serial", "stdio")
+    assert (theirs.e9_file, theirs.com1_file) == ("a.txt", None)
+    assert not any("isa-debugcon" in word for word in theirs.argv)
+    assert launch("-device", "isa-debugcon,iobase=0x402,chardev=c").e9_file == "/private/e9"
+    assert launch("-device", "isa-debugcon,chardev=c").e9_file is None
+
+
+def test_log_items_are_merged_because_the_last_wins() -> None:
+    launched = launch("-d", "guest_errors,int")
+    assert after(launched, "-d")[-1] == "guest_errors,int,cpu_reset,tid"
+    assert after(launched, "-D") == ["/private/log.%d"]
+
+
+def test_the_users_log_file_stays_his() -> None:
+    launched = launch("-D", "mine.log", "-d", "int")
+    assert launched.log_file == "mine.log" and launched.log_is_users
+    assert after(launched, "-D") == ["mine.log"] and "tid" not in after(launched, "-d")[-1]
+
+
+def test_a_qemu_without_tid_gets_one_file() -> None:
+    launched = launch(add=Additions(7, "/private", log_per_thread=False))
+    assert launched.log_file == "/private/log" and launched.log_prefix is None
+    assert "tid" not in after(launched, "-d")[-1]
+
+
+def test_the_machine_waits_for_us_but_not_when_the_user_stopped_it() -> None:
+    assert launch().argv.count("-S") == 1 and launch().starts_itself
+    assert launch("-S").argv.count("-S") == 1 and not launch("-S").starts_itself
+
+
+def test_what_cant_be_observed_is_refused() -> None:
+    with pytest.raises(CommandLineError, match="daemonize"):
+        launch("-daemonize")
+    with pytest.raises(CommandLineError):
+        plan([], ADD)
+
+
+def test_no_network_port_is_opened() -> None:
+    assert not any("tcp" in word or "unix" in word for word in launch().argv)
