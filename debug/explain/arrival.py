@@ -72,6 +72,44 @@ def machine_findings(machine: Machine) -> tuple[Finding, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def left_behind(machine: Machine) -> tuple[int, ...]:
+    """APIC IDs that the stages say were started and never seen, where no registers are left.
+
+    A kernel that counted its CPUs gave the missing ones up by name: that is `KernelGaveUp`.
+    """
+    evidence = machine.evidence
+    if machine.cpus or stage.argument(evidence, stage.BSP_ALL_ONLINE) is not None:
+        return ()
+    seen = set(stage.arguments(evidence, stage.BSP_AP_SEEN))
+    seen |= {event.apic_id for event in evidence.stages if event.code == stage.AP_ONLINE}
+    return tuple(i for i in stage.arguments(evidence, stage.BSP_SIPI_SENT) if i not in seen)
+
+
+def accounted_for(machine: Machine) -> bool:
+    """Whether something tells that the CPUs which must come up did: registers or a count."""
+    expected = machine.evidence.expected_cpus
+    if machine.cpus or expected is None or expected <= 1:
+        return True
+    online = stage.argument(machine.evidence, stage.BSP_ALL_ONLINE)
+    return online is not None and online >= expected
+
+
+def uncounted(machine: Machine) -> tuple[str, ...]:
+    """What to say where the machine took its CPUs with it before they were counted."""
+    left = left_behind(machine)
+    if left:
+        names = ", ".join(str(apic_id) for apic_id in left)
+        return (
+            f"the machine ended while APs were being started; not seen by then: APIC ID {names}",
+        )
+    if accounted_for(machine):
+        return ()
+    return (
+        f"the machine is gone: whether {machine.evidence.expected_cpus} CPUs came up is not known;"
+        " a guest that stays, or --until, would show it",
+    )
+
+
 def watched(machine: Machine) -> bool:
     """Whether the source sees IPIs at all: the firmware's are always the first."""
     return any(ipi.by_firmware for ipi in machine.evidence.ipis)

@@ -61,7 +61,7 @@ def explain(evidence: Evidence) -> Explanation:
     if index is None:
         index = _suspect(status, views, findings)
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
-    notes = [*end.notes, *notes, *evidence.limits]
+    notes = [*end.notes, *notes, *arrival.uncounted(machine), *evidence.limits]
     if died and culprit is None:
         notes.append("which CPU shut down could not be found out")
     return Explanation(
@@ -124,7 +124,7 @@ def _status(
     if panic.failed(machine):
         return Status.PANIC
     if ending in (Ending.EXITED, Ending.UNTIL) or _announced_halt(findings):
-        return Status.HEALTHY
+        return Status.HEALTHY if arrival.accounted_for(machine) else Status.UNKNOWN
     return _at_rest(machine, views, findings)
 
 
@@ -151,6 +151,8 @@ def _missing(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return True
     if _bsp_is_stuck(machine, views):
         return False
+    if arrival.left_behind(machine):
+        return True
     expected = machine.evidence.expected_cpus
     arrived = sum(1 for view in views if view.arrived)
     undecided = sum(1 for view in views if view.arrived is None)
@@ -181,6 +183,8 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.HANG if watched else Status.UNKNOWN
     dormant = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.PARKED)
     awake = [view for view in views if view.state not in dormant]
+    if not views and machine.evidence.ending is Ending.STOPPED:
+        return Status.UNKNOWN  # it ran, and nobody could look at it
     if awake and all(view.state is CpuState.IDLE for view in awake):
         return Status.HEALTHY
     moving = [cpu.moved for cpu in machine.cpus if cpu.moved is not None]

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Optional
 
-from debug.evidence import Ending, EventKind, ExceptionEvent
+from debug.evidence import Ending, EventKind, Evidence, ExceptionEvent, StageEvent
 from debug.explain import CpuState, Status, explain
 from debug.explain.findings import CpuDifference, Laxness, MapDifference, PageFault, Role
 from debug.x86.page_entries import Reason
@@ -134,6 +135,36 @@ def test_expected_cpus() -> None:
     assert explain(machine.evidence()).status is Status.MISSING_CPU
     machine.expected = 2
     assert explain(machine.evidence()).status is Status.HEALTHY
+
+
+def gone(*stages: tuple[int, Optional[int]], expected: Optional[int] = None) -> Evidence:
+    """A machine that ended itself and left no registers, only the BSP's stages."""
+    events = tuple(StageEvent(0, code, argument) for code, argument in stages)
+    return Evidence("qemu", ending=Ending.EXITED, stages=events, expected_cpus=expected)
+
+
+def test_a_machine_that_ends_among_its_sipis_left_its_aps_behind() -> None:
+    started = [(0xC0, 0x8000), (0xC4, 1), (0xC4, 2)]
+    explanation = explain(gone(*started, (0xC5, 2)))
+    assert explanation.status is Status.MISSING_CPU
+    assert "not seen by then: APIC ID 1" in " ".join(explanation.notes)
+    counted = explain(gone(*started, (0xC5, 1), (0xC5, 2), (0xC7, 3), expected=3))
+    assert counted.status is Status.HEALTHY
+
+
+def test_a_machine_that_is_gone_is_not_healthy_by_its_word_alone() -> None:
+    assert explain(gone()).status is Status.HEALTHY  # it ended itself; nobody asked for CPUs
+    explanation = explain(gone(expected=4))
+    assert explanation.status is Status.UNKNOWN
+    assert any("whether 4 CPUs came up is not known" in note for note in explanation.notes)
+    assert explain(gone((0xC7, 3), expected=4)).status is Status.UNKNOWN
+
+
+def test_what_ran_and_could_not_be_looked_at_is_unknown() -> None:
+    handled = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 8, registers("long"))
+    evidence = Evidence("bochs", ending=Ending.STOPPED, events=(handled,))
+    assert explain(evidence).status is Status.UNKNOWN
+    assert explain(replace(evidence, ending=Ending.UNKNOWN)).status is Status.HEALTHY
 
 
 def test_good_gates_are_a_disagreement() -> None:
