@@ -82,12 +82,12 @@ STAGE(0x6f, AP_UNKNOWN, long64,
       "the MADT must list the CPU, or nothing may wake it")
 STAGE(0xa0, AP_C, long64,
       "C code runs on the AP",
-      "its own GDT, TSS and IDT")
-STAGE(0xa1, AP_DESCRIPTORS, long64,
-      "the AP's own GDT, TSS and IDT are loaded",
       "GS base must point at its per-CPU data")
-STAGE(0xa2, AP_GS, long64,
+STAGE(0xa1, AP_GS, long64,
       "GS base points at the AP's per-CPU data",
+      "the AP's own GDT, TSS and IDT must be loaded")
+STAGE(0xa2, AP_DESCRIPTORS, long64,
+      "the AP's own GDT, TSS and IDT are loaded",
       "the local APIC must be mapped and software-enabled")
 STAGE(0xa3, AP_APIC, long64,
       "the AP's local APIC is on",

@@ -129,20 +129,20 @@ BUILT_IN = StageTable(
             "AP_C",
             "long64",
             "C code runs on the AP",
-            "its own GDT, TSS and IDT",
-        ),
-        Stage(
-            0xA1,
-            "AP_DESCRIPTORS",
-            "long64",
-            "the AP's own GDT, TSS and IDT are loaded",
             "GS base must point at its per-CPU data",
         ),
         Stage(
-            0xA2,
+            0xA1,
             "AP_GS",
             "long64",
             "GS base points at the AP's per-CPU data",
+            "the AP's own GDT, TSS and IDT must be loaded",
+        ),
+        Stage(
+            0xA2,
+            "AP_DESCRIPTORS",
+            "long64",
+            "the AP's own GDT, TSS and IDT are loaded",
             "the local APIC must be mapped and software-enabled",
         ),
         Stage(

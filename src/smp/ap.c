@@ -42,13 +42,14 @@ _Noreturn void ap_entry(struct lcpu *lcpu)
         lcpu->record ? phys_to_virt(lcpu->record) : NULL;
     STAGE_AT(record, AP_C);
 
+    /* Before there is an IDT: the exception report finds its CPU by GS. */
     struct percpu *cpu = percpu_of(lcpu->idx);
-    descriptors_load(&cpu->tables, stacks_of(lcpu->idx).ist);
-    STAGE_AT(record, AP_DESCRIPTORS);
-
     cpu->record = record;
     percpu_load(cpu);
     STAGE(AP_GS);
+
+    descriptors_load(&cpu->tables, stacks_of(lcpu->idx).ist);
+    STAGE(AP_DESCRIPTORS);
 
     apic_enable();
     STAGE(AP_APIC);
