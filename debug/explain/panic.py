@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
-from typing import Optional
+from collections import deque
+from typing import Optional, Sequence
 
-from debug.evidence import Ending, EventKind
+from debug.evidence import Ending, EventKind, ExceptionEvent
 from debug.explain import kernel
 from debug.explain import stages as stage
 from debug.explain.context import Machine
@@ -22,6 +23,7 @@ from debug.explain.model import Finding
 
 _TAIL = 16384  # characters of the console that are searched
 _LINE = 160  # characters of a line that are quoted
+_RECENT, _STORM = 64, 16  # of so many exceptions of a CPU, so many the same: a storm
 
 # A line that says the kernel gave up.  Words that a healthy boot prints too are left out.
 _PANIC = re.compile(
@@ -123,13 +125,29 @@ def _last_line(text: str) -> str:
 
 
 def _storm(machine: Machine) -> Optional[InterruptStorm]:
-    """The last exceptions are all the same one at the same place."""
-    events = [e for e in machine.last_events if e.kind is EventKind.EXCEPTION][-64:]
-    if len(events) < 16:
-        return None
+    """The last exceptions of a CPU are all the same one, at the same place or for the same reason.
+
+    Of several such CPUs the one that began first.
+    """
+    by_cpu: dict[Optional[int], deque[ExceptionEvent]] = {}
+    for event in machine.last_events:
+        if event.kind is EventKind.EXCEPTION:
+            by_cpu.setdefault(event.cpu, deque(maxlen=_RECENT)).append(event)
+    found = (_storm_of(machine, events) for events in by_cpu.values())
+    return next((storm for storm in found if storm is not None), None)
+
+
+def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[InterruptStorm]:
     last = events[-1]
-    same = [e for e in events if (e.vector, e.registers.rip) == (last.vector, last.registers.rip)]
-    if len(same) < 16 or last.registers.rip is None:
+    rip = last.registers.rip
+    if rip is not None:
+        times = sum((e.vector, e.registers.rip) == (last.vector, rip) for e in events)
+        where = machine.pc(last.registers) or 0
+        return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
+    if not last.reason:
         return None
-    rip = machine.pc(last.registers)
-    return InterruptStorm(last.cpu, last.vector, rip or 0, len(same))
+    why = (last.vector, last.error_code, last.cr2, last.reason)
+    times = sum((e.vector, e.error_code, e.cr2, e.reason) == why for e in events)
+    if times < _STORM:
+        return None
+    return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+import time
+from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from debug.cli.observe import Wishes, observe
@@ -13,6 +15,31 @@ from debug.report.diagnosis import Diagnosis
 
 # Bochs interprets: on a busy host a guest's two seconds take it half a minute.
 BOCHS_PATIENCE = 4
+SETTLES = 3.0  # seconds without output after the CPUs were counted
+_COUNTED = re.compile(rb"[0-9]+ of [0-9]+ CPUs online")  # src/kmain.c
+
+
+@dataclass
+class Settled:
+    """Sees that our kernel has counted its CPUs and nothing was written for a while since.
+
+    What a lab's CPUs do after that, they do for ever: nobody need wait for the timeout.
+    """
+
+    on_output: Optional[Callable[[bytes], None]] = None
+    _tail: bytes = b""
+    _last: Optional[float] = None
+
+    def take(self, data: bytes) -> None:
+        """Console output, as it comes."""
+        self._tail = (self._tail + data)[-256:]
+        if self._last is not None or _COUNTED.search(self._tail):
+            self._last = time.monotonic()
+        if self.on_output is not None:
+            self.on_output(data)
+
+    def is_over(self) -> bool:
+        return self._last is not None and time.monotonic() - self._last > SETTLES
 
 
 def diagnose(
@@ -30,11 +57,13 @@ def diagnose(
         argv = replace(kernel, extra=lab.qemu).qemu()
     else:
         argv = replace(kernel, extra=lab.bochs).bochs()
+    settled = Settled(on_output)
     wishes = Wishes(
         timeout=lab.timeout * (BOCHS_PATIENCE if emulator == "bochs" else 1),
         cpus=lab.cpus,
         symbols=kernel.symbols,
-        on_output=on_output,
+        on_output=settled.take,
+        stop_when=settled.is_over,
     )
     return observe(argv, wishes)
 

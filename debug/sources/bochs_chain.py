@@ -24,6 +24,7 @@ from debug.evidence import EventKind, ExceptionEvent, Registers
 DOUBLE_FAULT = 8
 HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
 MAX_REASON = 512  # characters
+MAX_FIRST = 64  # exceptions and interrupts kept of the beginning
 MAX_INTERRUPTS = 64  # kept: they must not drive exceptions out
 
 _RAISED = re.compile(r"^exception\(0x([0-9a-f]{1,2})\): error_code=([0-9a-f]{1,8})")
@@ -50,10 +51,11 @@ class _Cpu:
 
 
 class ChainReader:
-    """Takes the lines of all CPUs in order and keeps the last `limit` exceptions."""
+    """Takes the lines of all CPUs in order; keeps the first exceptions and the last `limit`."""
 
     def __init__(self, limit: int) -> None:
         self._events: deque[tuple[int, ExceptionEvent]] = deque(maxlen=limit)
+        self._first: list[tuple[int, ExceptionEvent]] = []  # the first in time is the cause
         self._interrupts: deque[tuple[int, ExceptionEvent]] = deque(maxlen=MAX_INTERRUPTS)
         self._serial = 0
         self._cpus: dict[int, _Cpu] = {}
@@ -62,12 +64,14 @@ class ChainReader:
     def clear(self) -> None:
         """What was until now is the firmware's."""
         self._events.clear()
+        self._first.clear()
         self._interrupts.clear()
         self._cpus.clear()
 
     def events(self) -> tuple[ExceptionEvent, ...]:
-        both = sorted([*self._events, *self._interrupts], key=lambda numbered: numbered[0])
-        return tuple(event for _, event in both)
+        # What is still among the last has the better version there.
+        both = dict([*self._first, *self._events, *self._interrupts])
+        return tuple(both[serial] for serial in sorted(both))
 
     def take(self, tick: int, cpu: int, level: str, text: str) -> None:
         """One log line of a CPU."""
@@ -177,6 +181,7 @@ class ChainReader:
             if serial == state.chain[-1] and last.vector == vector:
                 self._events.pop()
                 state.chain.pop()
+                self._first = [numbered for numbered in self._first if numbered[0] != serial]
                 error_code, reason = last.error_code, last.reason
         members = set(state.chain)
         for events in (self._events, self._interrupts):
@@ -198,6 +203,8 @@ class ChainReader:
 
     def _append(self, event: ExceptionEvent) -> int:
         self._serial += 1
+        if len(self._first) < MAX_FIRST:
+            self._first.append((self._serial, event))
         interrupt = event.kind in (EventKind.HARDWARE_INTERRUPT, EventKind.SOFTWARE_INTERRUPT)
         (self._interrupts if interrupt else self._events).append((self._serial, event))
         return self._serial

@@ -14,12 +14,14 @@ from typing import Optional, Sequence
 from debug.sources.errors import CommandLineError
 
 MAX_CPUS = 255
+DEFAULT_IPS = 4_000_000
 # BIOS progress, resets and their causes, the size of RAM.  Bochs refuses names that it doesn't know.
 MODULES = ("biosdev", "pc_system", "pci2isa", "keyboard", "memory")
 _FLAGS_WITH_VALUE = frozenset(
     ("-f", "-qf", "-benchmark", "-dumpstats", "-r", "-log", "-rc", "-dbglog")
 )
 _COUNT = re.compile(r"\bcount\s*=\s*\"?([0-9]{1,3})(?::([0-9]{1,3}))?(?::([0-9]{1,3}))?")
+_IPS = re.compile(r"\bips\s*=\s*([0-9]{1,12})")
 _DEVICE = re.compile(r"\bdev\s*=\s*(?:\"([^\"]{1,4096})\"|([^,\s]{1,4096}))")
 _TO_FILE = re.compile(r"\bmode\s*=\s*file\b")
 _NAME = re.compile(r"^\s*([A-Za-z0-9_]{1,40})\s*:")
@@ -36,6 +38,7 @@ class Launch:
     com1_file: Optional[str] = None  # None: the user's own settings send COM1 to no file
     com1_is_users: bool = False
     cpus: int = 1
+    ips: int = DEFAULT_IPS
     notes: tuple[str, ...] = ()
 
 
@@ -86,6 +89,15 @@ def cpu_count(lines: Sequence[str]) -> int:
         if re.match(r"\s*cpu\s*:", line, re.IGNORECASE) and (found := _COUNT.search(line)):
             count = int(found[1]) * int(found[2] or 1) * int(found[3] or 1)
     return max(1, min(count, MAX_CPUS))
+
+
+def ips_of(lines: Sequence[str]) -> int:
+    """How many ticks make a second of the guest's time."""
+    ips = DEFAULT_IPS
+    for line in lines:
+        if re.match(r"\s*cpu\s*:", line, re.IGNORECASE) and (found := _IPS.search(line)):
+            ips = int(found[1])
+    return max(1, ips)
 
 
 def plan(
@@ -150,6 +162,7 @@ def plan(
         com1_file=com1_file,
         com1_is_users=com1_is_users,
         cpus=cpus,
+        ips=ips_of(lines),
         notes=tuple(notes),
     )
 

@@ -29,6 +29,7 @@ from debug.sources.bochs_command_line import (
     plan,
     settings,
 )
+from debug.sources.bochs_flood import StormWatch
 from debug.sources.bochs_idle import IdleWatch
 from debug.sources.bochs_log import LogReader
 from debug.sources.bochs_memory import BochsMemory
@@ -93,6 +94,7 @@ class BochsMachine:
         self._config = ""
         self._private = True  # the log and COM1 are ours to punch holes into
         self._reader = LogReader()
+        self._storm: Optional[StormWatch] = None
         self._cpus = 1
         self._began = 0.0
         self.collect_seconds: Optional[float] = None  # from the end's notice to the evidence
@@ -142,6 +144,7 @@ class BochsMachine:
         launch = self._launch = plan(self._command, self._config, directory, modules, lost)
         Path(launch.log_file).unlink(missing_ok=True)
         self._reader = LogReader()
+        self._storm = StormWatch(launch.ips) if options.idle is not None else None
         self._log_file = FollowedFile(launch.log_file, self._private)
         private = self._private and not launch.com1_is_users
         self._output = Output(launch.com1_file, private, options.on_output, options.until)
@@ -251,7 +254,10 @@ class BochsMachine:
 
     def _read_files(self, output: Output) -> None:
         assert self._log_file is not None
-        self._reader.feed(self._log_file.read())
+        data = self._log_file.read()
+        self._reader.feed(data)
+        if self._storm is not None and self._reader.booted:
+            self._storm.feed(data)
         output.pump()
 
     def _watch(self, process: BochsProcess, output: Output, deadline: float) -> _End:
@@ -313,6 +319,8 @@ class BochsMachine:
             return _End(Ending.UNTIL)
         if options.stop_when is not None and options.stop_when():
             return _End(Ending.STOPPED, messages=("stopped on request",))
+        if self._storm is not None and self._storm.rages(output.activity, time.monotonic()):
+            return _End(Ending.STOPPED, messages=(str(self._storm),))
         if time.monotonic() >= deadline:
             return _End(Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",))
         return None

@@ -24,6 +24,7 @@ from typing import Optional
 from debug.evidence import ExceptionEvent, IpiEvent, Registers, ResetEvent
 from debug.sources.bochs_chain import ChainReader
 from debug.sources.bochs_dump import Dump, DumpBuilder
+from debug.sources.bochs_flood import thinned
 from debug.sources.bochs_ipi import IpiReader
 from debug.sources.console import plain
 
@@ -135,9 +136,12 @@ class LogReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; an unfinished line waits for its end."""
-        lines = (self._carry + data).split(b"\n")
-        self._carry = lines.pop()[:MAX_LINE]
-        for line in lines:
+        data = self._carry + data
+        end = data.rfind(b"\n") + 1
+        self._carry = data[end:][:MAX_LINE]
+        kept, left_out = thinned(data[:end])
+        self._lines += left_out
+        for line in kept.split(b"\n"):
             if _NOISE[0] in line or _NOISE[1] in line or _NOISE[2] in line:
                 self._lines += 1
                 continue

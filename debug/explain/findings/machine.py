@@ -115,8 +115,10 @@ class InterruptStorm(Finding):
     """The same exception again and again, delivered each time."""
 
     vector: int
-    rip: int
+    rip: Optional[int]  # None: the source tells no addresses, but the same reason each time
     times: int
+    reason: str = ""  # the emulator's own word
 
     def sentences(self) -> tuple[str, ...]:
-        return (f"vector {self.vector:#x} was raised {self.times} times at {self.rip:#x}",)
+        place = f"at {self.rip:#x}" if self.rip is not None else f'in a row: "{self.reason}"'
+        return (f"vector {self.vector:#x} was raised {self.times} times {place}",)

@@ -189,7 +189,8 @@ def _real_mode_storm(evidence: Evidence, explanation: Explanation) -> Optional[M
     view = explanation.view(storm.cpu) if storm is not None else None
     if storm is None or storm.vector != 13 or view is None or view.mode != "real mode":
         return None
-    return likely(storm)
+    # Without addresses it is the emulator's word that each was for the same reason.
+    return certain(storm) if storm.rip is None else likely(storm)
 
 
 def _astray(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
