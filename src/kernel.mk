@@ -109,12 +109,15 @@ $(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
 
 # One image for BIOS machines: QEMU, Bochs, and a USB stick.
 GRUB_OPTIONS ?=
-$(BUILD)/lamppost.iso: $(BUILD)/lamppost.elf $(TREE)/src/boot/grub.cfg
+grub_cfg = sed 's|@OPTIONS@|$(GRUB_OPTIONS)|' $(TREE)/src/boot/grub.cfg
+$(BUILD)/grub.cfg: FORCE
+	@mkdir -p $(BUILD)
+	@$(grub_cfg) | cmp -s - $@ || $(grub_cfg) > $@
+$(BUILD)/lamppost.iso: $(BUILD)/lamppost.elf $(BUILD)/grub.cfg
 	$(say) ISO $@
 	@rm -rf $(BUILD)/iso && mkdir -p $(BUILD)/iso/boot/grub
 	@cp $< $(BUILD)/iso/boot/lamppost.elf
-	@sed 's|@OPTIONS@|$(GRUB_OPTIONS)|' $(TREE)/src/boot/grub.cfg \
-	    > $(BUILD)/iso/boot/grub/grub.cfg
+	@cp $(BUILD)/grub.cfg $(BUILD)/iso/boot/grub/grub.cfg
 	@grub-mkrescue -d /usr/lib/grub/i386-pc -o $@ $(BUILD)/iso \
 	    --install-modules="multiboot2 normal iso9660 biosdisk part_msdos" \
 	    --locales= --fonts= --themes= > $(BUILD)/iso.log 2>&1 || \
