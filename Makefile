@@ -11,6 +11,7 @@ include tests/host/host.mk
 CPUS     ?= 4
 OPTIONS  ?=
 EMULATOR ?= qemu
+LABS     ?=
 LAB      ?=
 HEADLESS ?=
 
@@ -24,7 +25,7 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 # ---------------------------------------------------------------- for everybody
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate
+	clean setup setup-test readme generate tutorial tutorial-update
 help: ## list the targets
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -59,8 +60,9 @@ diagnose: setup ## boot LAB=id on EMULATOR=qemu|bochs and explain its death
 lab: setup ## build LAB=id (or random) and boot it, for you to find the bug
 	@$(PYTHON) -m debug.labs lab $(or $(LAB),random) $(headless)
 
-labs: setup ## every lab on both emulators: the matrix
-	@$(PYTHON) -m debug.labs labs
+labs: setup ## every lab on both emulators: the matrix (LABS='ap-*')
+	@$(PYTHON) -m debug.labs labs $(if $(filter-out file,$(origin EMULATOR)),\
+	    --emulator $(EMULATOR)) $(foreach lab,$(LABS),'$(lab)')
 
 stages: setup $(own) ## boot under QEMU and show the stages as a timeline
 	@$(LAMPPOST) stages $(machine)
@@ -70,6 +72,15 @@ iso: setup $$(BUILD)/lamppost.iso ## one image for QEMU, Bochs and a USB stick
 
 test: setup-test kernel test-host ## everything that must pass
 	@$(PYTHON) -m pytest -q -n $(shell nproc) tests
+
+tutorial: setup-test kernel ## execute every line of the tutorial
+	@$(PYTHON) -m pytest -q -n $(shell nproc) tests/tutorial
+
+tutorial-update: setup-test kernel ## write what the chapters' commands print into them
+	@$(PYTHON) -m tests.tutorial $(CHAPTER)
+
+check-%: setup $(own) # a chapter's exercise: your trace against the expected one
+	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from debug.cli.exit_codes import ExitCode
 from debug.cli.guard import guarded
 from debug.cli.observe import observe
-from debug.kernel.machine import ROOT, Kernel
+from debug.kernel.machine import REPEATABLE, ROOT, Kernel
 
 
 def _run(kernel: Kernel, options: argparse.Namespace) -> int:
@@ -29,6 +30,7 @@ def _stages(kernel: Kernel, options: argparse.Namespace) -> int:
     from debug.kernel.demo import watch
     from debug.kernel.timeline import show_timeline
 
+    kernel = replace(kernel, extra=(*kernel.extra, *REPEATABLE))
     roll = show_timeline(observe(kernel.qemu(), watch(kernel)).evidence.stages, kernel.cpus)
     return ExitCode.HEALTHY if roll.online == kernel.cpus else ExitCode.MISSING_CPU
 

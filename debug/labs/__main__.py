@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from os import cpu_count
 
-from debug.cli.errors import CommandError
 from debug.cli.guard import guarded
 from debug.cli.observe import echo
 from debug.cli.show import add_report_options, show
 from debug.kernel.run import run
-from debug.labs import mystery
+from debug.labs import matrix, mystery
 from debug.labs.diagnose import diagnose, objection
 from debug.labs.lab import EMULATORS, ids, load
 from debug.labs.workshop import build
@@ -60,36 +57,10 @@ def _lab(options: argparse.Namespace) -> int:
     return 0
 
 
-def _judge(task: tuple[str, str]) -> tuple[str, str, str, str]:
-    lab_id, emulator = task
-    lab = load(lab_id)
-    expected = lab.expect.get(emulator)
-    if expected is None:
-        return lab_id, emulator, "not run", "the lab names no verdict for it"
-    try:
-        diagnosis = diagnose(lab, emulator)
-    except CommandError as error:
-        return lab_id, emulator, "error", str(error)
-    wrong = objection(diagnosis, expected)
-    if wrong:
-        return lab_id, emulator, "unknown" if not diagnosis.causes else "wrong", wrong
-    if not expected.causes:
-        return lab_id, emulator, "hidden" if expected.reason else "right", expected.reason
-    first = diagnosis.causes[0]
-    return lab_id, emulator, "right", f"{first.row.id} ({first.certainty.value})"
-
-
 def _labs(options: argparse.Namespace) -> int:
     """Every lab on every emulator, as a matrix."""
-    tasks = [(lab, emulator) for lab in ids() for emulator in options.emulators.split(",")]
-    bad = 0
-    width = max(map(len, ids()), default=0)
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        for lab, emulator, verdict, why in pool.map(_judge, tasks):
-            bad += verdict not in ("right", "hidden", "not run")
-            print(f"{lab:{width}}  {emulator:5}  {verdict:8} {why}", flush=True)
-    print(f"{len(tasks) - bad} passed, {bad} failed")
-    return 1 if bad else 0
+    emulators = [options.emulator] if options.emulator else list(EMULATORS)
+    return matrix.run(matrix.chosen(options.labs), emulators, options.json)
 
 
 def main() -> int:
@@ -107,7 +78,9 @@ def main() -> int:
     command.add_argument("--headless", action="store_true", help="build it, do not boot it")
     command.set_defaults(function=_lab)
     command = commands.add_parser("labs", help="all labs on all emulators")
-    command.add_argument("--emulators", default=",".join(EMULATORS))
+    command.add_argument("labs", nargs="*", help="ids or patterns (ap-*); without any: all")
+    command.add_argument("--emulator", choices=EMULATORS, help="only on this one")
+    command.add_argument("--json", action="store_true", help="a list of judgements")
     command.set_defaults(function=_labs)
     command = commands.add_parser("list", help="the ids")
     command.set_defaults(function=lambda options: print("\n".join(ids())) or 0)

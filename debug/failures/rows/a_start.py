@@ -361,6 +361,8 @@ def _abandoned(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for last in explanation.all(StageReached):
         gave_up = explanation.first(KernelGaveUp, last.cpu)
         if last.code == stage.AP_ABANDONED and gave_up is not None:
+            if explanation.first(StartedAgain, last.cpu) is not None:
+                continue  # it was late because it had to begin again
             return certain(last, gave_up)
     return None
 
