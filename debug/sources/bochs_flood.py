@@ -15,6 +15,11 @@ FLOOD = 512 << 10  # bytes that come at once: more than a machine that works wri
 _EDGE = 64 << 10  # bytes of a flood that are kept at each of its ends
 _BEFORE_DEATH = 16 << 10  # bytes that hold the chain of exceptions which a death ends
 
+# What a CPU says in numbers and what no cause is ever in.
+_CHATTER = re.compile(
+    rb"^[0-9]{5,20}d\[CPU[^\]\n]*\] (?:RDTSC|page walk for|inhibit interrupts|CPUID\[)[^\n]*\n",
+    re.MULTILINE,
+)
 _CPU_LINE = re.compile(rb"^[0-9]{5,20}[de]\[CPU[^\n]*\n", re.MULTILINE)
 _DEATH = b"3rd ("
 _TICK = re.compile(rb"^([0-9]{5,20})[idep]\[", re.MULTILINE)
@@ -29,12 +34,13 @@ FLOOD_EXCEPTIONS = 1_000_000  # so many make up for the guest's time
 
 
 def thinned(data: bytes) -> tuple[bytes, int]:
-    """Whole lines without the middle of the flood among them; and how many lines were left out."""
+    """Whole lines without chatter and without the middle of a flood; how many were left out."""
+    data, left_out = _CHATTER.subn(b"", data)
     if len(data) <= FLOOD:
-        return data, 0
+        return data, left_out
     first = data.find(b"\n", _EDGE) + 1
     last = data.rfind(b"\n", 0, len(data) - _EDGE) + 1
-    parts, left_out, at = [data[:first]], 0, first
+    parts, at = [data[:first]], first
     while at < last:
         death = data.find(_DEATH, at, last)
         start = last if death < 0 else max(at, data.rfind(b"\n", 0, death - _BEFORE_DEATH) + 1)

@@ -42,7 +42,6 @@ _PROCESSORS = re.compile(
     r"processors: ([0-9]{1,3}) \(cores=([0-9]{1,3}), HT threads=([0-9]{1,3})\)"
 )
 _MEMORY = re.compile(r"^([0-9]{1,7})\.([0-9]{2})MB$")
-_NOISE = (b"page walk for", b"inhibit interrupts", b"CPUID[")
 _QUIET_MESSAGES = ("WARNING: Any simulation after", "WARNING: HLT instruction with IF=0")
 
 
@@ -142,9 +141,6 @@ class LogReader:
         kept, left_out = thinned(data[:end])
         self._lines += left_out
         for line in kept.split(b"\n"):
-            if _NOISE[0] in line or _NOISE[1] in line or _NOISE[2] in line:
-                self._lines += 1
-                continue
             parsed = parse_line(line.decode("latin-1"))
             if parsed is not None:
                 self._lines += 1

@@ -74,6 +74,17 @@ def test_any_bytes_are_thinned_without_losing_a_line(noise: bytes, place: int) -
     assert kept.count(b"\n") + left_out == data.count(b"\n")
 
 
+def test_a_loop_on_the_clock_hides_no_exception() -> None:
+    loop = b"".join(
+        b"%011dd[CPU%d  ] RDTSC: ticks 0x00000000:%08x\n" % (tick, tick % 4, tick)
+        for tick in range(100, 60_000)
+    )
+    reader = LogReader()
+    reader.feed(loop + fault(60_000, vector=14) + loop)
+    (event,) = reader.result().events
+    assert event.vector == 14 and reader.lines == 2 * loop.count(b"\n") + 3
+
+
 def test_the_first_exceptions_of_a_flood_stay() -> None:
     reader = LogReader()
     reader.feed(fault(1, vector=6) + flood(begin=100))
