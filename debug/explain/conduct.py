@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import Cpu, Registers
+from debug.evidence import Cpu, EventKind, Registers
 from debug.explain import trampoline_page
 from debug.explain.code import filler_at
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
@@ -87,7 +87,16 @@ def _early_pcide(machine: Machine) -> list[Finding]:
 
 
 def _direction(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
-    """Idle with DF=1, or dead with it: where it runs on, it may be in a copy that goes down."""
+    """Idle with DF=1, or dead with it: where it runs on, it may be in a copy that goes down.
+
+    Of a CPU that goes on after its exceptions, the first one tells.
+    """
+    own = [e for e in machine.last_events if e.cpu == cpu.index]
+    first = next((e.registers for e in own if e.kind is EventKind.EXCEPTION), None)
+    if first is not None and (first.rflags or 0) & Rflags.DF and first.cpl in (0, None):
+        where = machine.where(first.rip)
+        if mode_of(first) is Mode.LONG64 and machine.symbol(first.rip) is not None:
+            return [DirectionFlag(cpu.index, where, False)]
     still = view.state in (CpuState.IDLE, CpuState.HALTED, CpuState.SHUT_DOWN)
     if (
         not still

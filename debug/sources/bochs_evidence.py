@@ -72,9 +72,12 @@ def build(
 ) -> Evidence:
     """The evidence in a log alone, or with what a debugger read besides (`cpus`, `memory`)."""
     told = list(limits)
+    ending = ending_of(log) if ending is None else ending
     from_dumps = cpus is None
     known = tuple(cpu_of(dump) for dump in log.dumps) if cpus is None else tuple(cpus)
     known = with_death(known, log)
+    if ending is Ending.RESET and log.death is None:
+        known = ()  # their registers are another boot's
     if from_dumps and known:
         told += DUMP_LIMITS
     if memory is None:
@@ -83,7 +86,6 @@ def build(
         told.append(NOT_DETAILED)
     if log.death is not None and log.death.cpu not in {cpu.index for cpu in known}:
         told.append(OTHER_BOOT)
-    ending = ending_of(log) if ending is None else ending
     said = list(messages)
     if ending is Ending.RESET:
         told.append(AFTER_RESET)

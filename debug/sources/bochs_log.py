@@ -132,6 +132,7 @@ class LogReader:
         self._panics: deque[str] = deque(maxlen=MAX_MESSAGES)
         self._messages: deque[str] = deque(maxlen=MAX_MESSAGES)
         self._halted: dict[int, int] = {}
+        self._rebooting = False  # what comes now is the firmware's again, and no part of the end
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; an unfinished line waits for its end."""
@@ -199,6 +200,8 @@ class LogReader:
         elif " started up " in text or "reset" in text and line.level == "i":
             self._halted.pop(cpu, None)
         self._ipis.cpu_line(line.tick, cpu, text, self._booted is not None)
+        if self._rebooting:
+            return
         self._chain.take(line.tick, cpu, line.level, text)
         if line.level == "e":
             self._message(line)
@@ -209,6 +212,7 @@ class LogReader:
             self._reset(line)
         elif line.device == "BIOS" and text.startswith("Booting from"):
             self._booted = line.tick
+            self._rebooting = False
             self._ipis.firmware_ends()
             self._chain.clear()
             self._messages.clear()
@@ -250,6 +254,7 @@ class LogReader:
         tick, text = self._context
         self._reset_reason = text if tick == line.tick else ""
         self._resets.append(ResetEvent(cpu=None, tick=line.tick))
+        self._rebooting = True
         self._dumps.clear()
         self._building.clear()
         self._booted = None

@@ -12,7 +12,7 @@ from debug.sources.qemu_log import QemuLog
 from debug.sources.qemu_log_events import LogEvent
 from debug.sources.qemu_text import parse_lapic, parse_registers
 
-MAX_EVENTS = 512
+MAX_EVENTS, MAX_FIRST_EVENTS = 512, 128
 
 NO_LOG = "exceptions were not logged: how the CPU came to its last state is not known"
 REAL_MODE = "QEMU logs no registers for exceptions raised in real mode"
@@ -142,7 +142,9 @@ def build(
         ipis += [replace(ipi, source=only) for ipi in log.ipis]
         resets += [reset for reset in log.resets if matters(reset)]
     entries.sort(key=lambda entry: (entry.number, entry.event.cpu or 0, entry.sequence))
-    events = [entry.event for entry in entries][-MAX_EVENTS:]
+    events = [entry.event for entry in entries]
+    if len(events) > MAX_EVENTS:  # the first in time is the cause, the last ones are the death
+        events = events[:MAX_FIRST_EVENTS] + events[MAX_FIRST_EVENTS - MAX_EVENTS :]
     dead = {event.cpu for event in events if event.kind is EventKind.TRIPLE_FAULT}
     if ending is Ending.TRIPLE_FAULT:
         known = dead - {None}

@@ -31,7 +31,8 @@ from debug.sources.qemu_log_events import Entry, LogEvent, event_of
 from debug.sources.qemu_text import is_blank, parse_registers
 
 MARKERS = (b"Triple fault", b"CPU Reset", b"check_exception old: 0x8 ")
-MAX_EXCEPTIONS = 256  # kept, with registers
+MAX_FIRST = 32  # exceptions kept of the beginning: the first in time is the cause
+MAX_EXCEPTIONS = 256  # and of the end, all with registers
 MAX_INTERRUPTS = 64
 MAX_RESETS = 1024
 MAX_DUMP_LINES = 48  # of one record: with FPU and XMM registers it has 45
@@ -54,7 +55,7 @@ _HEADS = frozenset(
 
 @dataclass(frozen=True)
 class QemuLog:
-    """What one log file holds.  `events` and `resets` are the last ones, in order."""
+    """What one log file holds: the first `events` and the last ones, in order; the last `resets`."""
 
     events: tuple[LogEvent, ...] = ()
     resets: tuple[ResetEvent, ...] = ()
@@ -73,6 +74,7 @@ class QemuLog:
 
 @dataclass
 class _State:
+    first: list[Entry] = field(default_factory=list)
     exceptions: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_EXCEPTIONS))
     interrupts: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_INTERRUPTS))
     resets: deque[tuple[int, tuple[bytes, ...]]] = field(
@@ -229,6 +231,8 @@ def _record(state: _State, found: re.Match[str], line: str, dump: tuple[bytes, .
         int(rip[1], 16) if rip else None,
     )
     state.sequence += 1
+    if kind is EventKind.EXCEPTION and len(state.first) < MAX_FIRST:
+        state.first.append(entry)
     (state.exceptions if kind is EventKind.EXCEPTION else state.interrupts).append(entry)
 
 
@@ -271,11 +275,13 @@ def _triple(state: _State) -> None:
 
 
 def _finish(state: _State) -> QemuLog:
-    entries = sorted([*state.exceptions, *state.interrupts], key=lambda entry: entry.sequence)
+    kept = {e.sequence: e for e in (*state.first, *state.exceptions, *state.interrupts)}
+    oldest = state.exceptions[0].sequence if state.exceptions else 0
     events: list[LogEvent] = []
     previous: Optional[ExceptionEvent] = None
-    for entry in entries:
-        event = event_of(entry, previous)
+    for sequence, entry in sorted(kept.items()):
+        # Before the oldest of the last ones some are missing.
+        event = event_of(entry, previous if sequence != oldest else None)
         events.append(LogEvent(entry.number, entry.sequence, event))
         previous = event
     resets = []

@@ -165,7 +165,7 @@ ROWS = (
         "RFLAGS.DF is 1 in C code: string instructions run downwards",
         Place.LONG64,
         ("memset clears what lies below", "missing cld", "rep movs runs backwards"),
-        "a CPU idles, halts or died in compiled code with DF=1",
+        "a CPU idles, halts, died or first faulted in compiled code with DF=1",
         "DF is 0",
         "cld on every entry to C: after a SIPI, from the loader, and in exception stubs",
         "",
@@ -173,6 +173,7 @@ ROWS = (
         ("ENT-05",),
         _direction,
         ("ap-direction-flag",),
+        over=("null-pointer",),
     ),
     Row(
         "stack-cleared",

@@ -23,6 +23,7 @@ from debug.x86.page_entries import Reason
 
 _HIGHER_HALF = 0xFFFF_8000_0000_0000
 _TRAMPOLINE_64 = range(0x10, 0x66)
+_WITH_GS = (*range(stage.AP_GS, 0xB0), *range(stage.BSP_C, 0xD0))  # lit through GS base
 
 
 def _maps(explanation: Explanation, cpu: Optional[int]) -> Optional[MapDifference]:
@@ -129,6 +130,10 @@ def _gs_base(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         uses = "gs:" in fault.instruction or "fs:" in fault.instruction
         small = fault.address < 0x10000 or fault.address >= (1 << 64) - 0x10000
         if uses and small:
+            reached = explanation.first(StageReached, fault.cpu)
+            if reached is not None and reached.code in _WITH_GS:
+                text = "its stages say that GS base was set: something has changed it since"
+                return likely(fault, reached, extra=(text,))
             return certain(fault)
     return None
 

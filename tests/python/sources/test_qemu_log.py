@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from debug.evidence import Ending, EventKind, IpiKind
 from debug.sources.excerpt import Excerpt
 from debug.sources.qemu_files import log_evidence
-from debug.sources.qemu_log import MAX_EXCEPTIONS, MAX_INTERRUPTS, LogReader, QemuLog, read_log
+from debug.sources.qemu_log import (
+    MAX_EXCEPTIONS,
+    MAX_FIRST,
+    MAX_INTERRUPTS,
+    LogReader,
+    QemuLog,
+    read_log,
+)
 
 RECORDED = Path(__file__).resolve().parents[2] / "recorded" / "qemu"
 LONG = (RECORDED / "ap-long-mode.log").read_bytes()
@@ -174,7 +181,9 @@ def test_floods_are_bounded() -> None:
     text = ("check_exception old: 0xffffffff new 0x6\n" + record("06")) * 1000 + record(
         "80", 1
     ) * 500
-    assert len(read_log([text.encode()]).events) == MAX_EXCEPTIONS + MAX_INTERRUPTS
+    events = read_log([text.encode()]).events
+    assert len(events) == MAX_FIRST + MAX_EXCEPTIONS + MAX_INTERRUPTS
+    assert events[0].sequence == 0
 
 
 def test_no_escape_sequence_survives() -> None:
@@ -200,7 +209,7 @@ def test_damaged_logs_are_read_without_error(source: random.Random) -> None:
         else:
             del damaged[at : at + source.randrange(100)]
     evidence = log_evidence(read_log([bytes(damaged)]))
-    assert len(evidence.events) <= MAX_EXCEPTIONS + MAX_INTERRUPTS
+    assert len(evidence.events) <= MAX_FIRST + MAX_EXCEPTIONS + MAX_INTERRUPTS
     assert replace(evidence) is not None
 
 
