@@ -21,7 +21,7 @@ from debug.x86.exceptions import GP, NM, NP, PF, SS, TS, UD, PageFaultCode, desc
 from debug.x86.exceptions import vector as vector_row
 from debug.x86.instruction import Instruction
 from debug.x86.instruction_checks import check_fetch, check_instruction
-from debug.x86.modes import mode_of
+from debug.x86.modes import Mode, mode_of
 from debug.x86.refusals import Refusal
 
 
@@ -58,7 +58,8 @@ def from_event(machine: Machine, cpu: Optional[int], event: ExceptionEvent) -> F
     registers = event.registers
     told = machine.cpu(cpu)
     if told is not None:
-        registers = _completed(registers, told.registers)
+        if registers.rip is not None or not _executed_since(machine, event):
+            registers = _completed(registers, told.registers)
     if event.kind is not EventKind.EXCEPTION:
         return _interrupt(machine, cpu, registers, event)
     cr2 = event.cr2 if event.cr2 is not None else registers.get("cr2")
@@ -70,6 +71,14 @@ def from_event(machine: Machine, cpu: Optional[int], event: ExceptionEvent) -> F
     return First(step, found.findings + notes)
 
 
+def _executed_since(machine: Machine, event: ExceptionEvent) -> bool:
+    """Whether the CPU took other exceptions at a later tick: its registers are not those of then."""
+    if event.tick is None or event.cpu is None:
+        return False
+    later = (e.tick for e in machine.last_events if e.cpu == event.cpu and e.tick is not None)
+    return any(tick > event.tick for tick in later)
+
+
 def _completed(then: Registers, now: Registers) -> Registers:
     """The registers at an event, with what only the later read-out of the same CPU knows.
 
@@ -79,6 +88,9 @@ def _completed(then: Registers, now: Registers) -> Registers:
     """
     if then.rip is None:
         return now
+    if not then.control and not then.segments and mode_of(now) is Mode.LONG64:
+        # The address alone: it is a kernel's, which does not leave its mode and its tables.
+        now = replace(now, rip=then.rip, rflags=None, general={})
     if not same_place(then, now):
         return then
     control = {name: value for name, value in now.control.items() if name != "cr2"}

@@ -24,7 +24,7 @@ from debug.evidence import EventKind, ExceptionEvent, Registers
 DOUBLE_FAULT = 8
 HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
 MAX_REASON = 512  # characters
-MAX_FIRST = 64  # exceptions and interrupts kept of the beginning
+MAX_FIRST = 64  # exceptions kept of the beginning
 MAX_INTERRUPTS = 64  # kept: they must not drive exceptions out
 
 _RAISED = re.compile(r"^exception\(0x([0-9a-f]{1,2})\): error_code=([0-9a-f]{1,8})")
@@ -44,6 +44,7 @@ class _Cpu:
     tick: int = -1
     reason: list[str] = field(default_factory=list)
     cr2: Optional[int] = None
+    rip: Optional[int] = None  # of the instruction that a page fault names
     delivering: Optional[int] = None  # the vector of the last interrupt() at this tick
     failed: bool = False  # that delivery was seen to fail
     raised: Optional[int] = None  # the last exception whose delivery has not begun
@@ -86,7 +87,7 @@ class ChainReader:
         elif level == "e":
             self._error(cpu, state, text)
         elif found := _PAGE_FAULT.match(text):
-            state.cr2 = int(found[1], 16)
+            state.cr2, state.rip = int(found[1], 16), int(found[2], 16)
             state.reason.append(text)
         elif level == "d" and _WORTH.search(text):
             state.reason.append(text)
@@ -107,7 +108,7 @@ class ChainReader:
                 ExceptionEvent(
                     kind=EventKind.EXCEPTION,
                     vector=vector,
-                    registers=Registers(),
+                    registers=Registers(rip=state.rip if vector == 14 else None),
                     error_code=error_code if vector in HAS_ERROR_CODE else None,
                     cr2=state.cr2 if vector == 14 else None,
                     cpu=cpu,
@@ -118,7 +119,7 @@ class ChainReader:
             )
         )
         state.reason.clear()
-        state.cr2 = None
+        state.cr2 = state.rip = None
         state.raised = vector
         state.failed = False
 
@@ -203,9 +204,9 @@ class ChainReader:
 
     def _append(self, event: ExceptionEvent) -> int:
         self._serial += 1
-        if len(self._first) < MAX_FIRST:
-            self._first.append((self._serial, event))
         interrupt = event.kind in (EventKind.HARDWARE_INTERRUPT, EventKind.SOFTWARE_INTERRUPT)
+        if not interrupt and len(self._first) < MAX_FIRST:
+            self._first.append((self._serial, event))
         (self._interrupts if interrupt else self._events).append((self._serial, event))
         return self._serial
 
