@@ -278,4 +278,5 @@ class Evidence:
     console: str = ""  # the tail of what the guest printed, control characters removed
     messages: tuple[str, ...] = ()  # the emulator's own warnings and errors
     expected_cpus: Optional[int] = None  # how many CPUs must come up, if the user said so
+    absent_images: tuple[str, ...] = ()  # ELF files that memory does not hold where they belong
     limits: tuple[str, ...] = ()  # what this source can't tell, one sentence each

@@ -60,6 +60,7 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
                 stages=evidence.stages or stages_of(machine.streams, evidence.memory),
                 symbols=symbols,
                 expected_cpus=wishes.cpus,
+                absent_images=symbols.absent(evidence.memory),
             )
             return diagnose(evidence)
     except (CommandLineError, StartError) as error:

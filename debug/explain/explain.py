@@ -31,6 +31,7 @@ from debug.explain.findings import (
     HaltedForever,
     InitMissing,
     InterruptStorm,
+    KernelAbsent,
     KernelGaveUp,
     Laxness,
     PanicMessage,
@@ -116,6 +117,8 @@ def _status(
     if ending is Ending.RESET:
         return Status.RESET
     if ending is Ending.EMULATOR_DIED:
+        return Status.UNKNOWN
+    if any(isinstance(f, KernelAbsent) for f in findings):
         return Status.UNKNOWN
     if ending is Ending.STOPPED and _bsp_storms(machine, findings):
         return Status.HANG

@@ -17,9 +17,11 @@ from debug.explain.findings import (
     DeliberateReset,
     ExceptionReported,
     InterruptStorm,
+    KernelAbsent,
     PanicMessage,
 )
 from debug.explain.model import Finding
+from debug.x86.modes import mode_of
 
 _TAIL = 16384  # characters of the console that are searched
 _LINE = 160  # characters of a line that are quoted
@@ -90,6 +92,8 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     code = exit_code(machine)
     if machine.evidence.ending is Ending.EXITED:
         found.append(DeliberateExit(None, code))
+    if (absent := _absent(machine)) is not None:
+        found.append(absent)
     storm = _storm(machine)
     return (*dict.fromkeys(found), *([storm] if storm is not None else []))
 
@@ -122,6 +126,15 @@ def clean(text: str) -> str:
 def _last_line(text: str) -> str:
     lines = [clean(line) for line in text.splitlines() if not line.startswith("@")]  # no frames
     return next((line for line in reversed(lines) if line), "")
+
+
+def _absent(machine: Machine) -> Optional[KernelAbsent]:
+    """A BSP that never came to 64-bit code, of a kernel that is not in memory."""
+    images, bsp = machine.evidence.absent_images, machine.bsp
+    if not images or bsp is None or machine.traced:
+        return None
+    mode = mode_of(bsp.registers)
+    return None if mode.long else KernelAbsent(bsp.index, images[0], mode.value)
 
 
 def _storm(machine: Machine) -> Optional[InterruptStorm]:

@@ -21,6 +21,7 @@ from debug.evidence import Memory, Symbol
 MAX_FILE = 1 << 30  # bytes
 MAX_SYMBOLS = 1_000_000
 MAX_LINES = 2_000_000
+_SAMPLE = 64 << 10  # bytes of a file that tell whether memory holds it
 MAX_SEGMENTS = 256
 MAX_SEGMENT_BYTES = 64 << 20
 LINE_SECONDS = 5.0  # to read all line tables of one file
@@ -292,6 +293,18 @@ class ElfSymbols:
             if (found := file.lookup(address)) is not None:
                 return found
         return None
+
+    def absent(self, memory: Memory) -> tuple[str, ...]:
+        """The files whose code memory does not hold at its physical address: most of it differs."""
+        found = []
+        for file in self.files:
+            try:
+                seen = file.compare(memory, _SAMPLE)
+            except SymbolError:
+                continue
+            if seen.different * 2 > seen.compared:
+                found.append(str(file.path))
+        return tuple(found)
 
     def address(self, name: str) -> Optional[int]:
         for file in self.files:

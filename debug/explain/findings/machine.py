@@ -111,6 +111,20 @@ class DeliberateExit(Finding):
 
 
 @dataclass(frozen=True)
+class KernelAbsent(Finding):
+    """The BSP runs something else, and memory does not hold the kernel."""
+
+    path: str
+    mode: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"memory does not hold {self.path} where its code belongs",
+            f"the BSP is in {self.mode} and has lit no lamp",
+        )
+
+
+@dataclass(frozen=True)
 class InterruptStorm(Finding):
     """The same exception again and again, delivered each time."""
 

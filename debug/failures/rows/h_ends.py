@@ -14,6 +14,7 @@ from debug.explain.findings import (
     DeliberateReset,
     ExceptionReported,
     HaltedForever,
+    KernelAbsent,
     PanicMessage,
 )
 from debug.explain.model import Explanation, Status
@@ -98,6 +99,11 @@ def _torn(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None  # that CPU may have stopped inside its frame
     text = f"{len(torn)} torn stage frames, of APIC IDs {', '.join(map(str, ids[:16]))}"
     return likely(extra=(text,))
+
+
+def _absent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    absent = explanation.first(KernelAbsent)
+    return likely(absent) if absent is not None else None
 
 
 ROWS = (
@@ -198,6 +204,22 @@ ROWS = (
         ("FW-01",),
         _end("loader", kernel.EXIT_BAD_LOADER),
         ("no-multiboot-header",),
+    ),
+    Row(
+        "kernel-not-loaded",
+        "the kernel is not in memory: the boot loader did not load it, or waits",
+        Place.END,
+        ("no multiboot header found", "GRUB waits for a key", "nothing on any console"),
+        "memory differs from the ELF file where its code belongs, and the BSP never was in 64-bit"
+        " mode",
+        "memory holds the kernel's code",
+        "look at the screen: the loader says why; grub-file --is-x86-multiboot2 checks the header",
+        "",
+        chapters.FIRST_LIGHT,
+        ("FW-01",),
+        _absent,
+        ("no-multiboot-header",),
+        over=("no-sipi",),
     ),
     Row(
         "stack-smashed",
