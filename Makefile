@@ -25,7 +25,7 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 # ---------------------------------------------------------------- for everybody
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate tutorial tutorial-update
+	clean setup setup-test readme generate reports tutorial tutorial-update
 help: ## list the targets
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -63,6 +63,11 @@ lab: setup ## build LAB=id (or random) and boot it, for you to find the bug
 labs: setup ## every lab on both emulators: the matrix (LABS='ap-*')
 	@$(PYTHON) -m debug.labs labs $(if $(filter-out file,$(origin EMULATOR)),\
 	    --emulator $(EMULATOR)) $(foreach lab,$(LABS),'$(lab)')
+
+reports: setup ## the labs' reports anew, for docs/failure-table.md
+	@$(PYTHON) -m debug.labs labs --emulator qemu --keep \
+	    $(foreach lab,$(LABS),'$(lab)')
+	@$(PYTHON) -m debug.failures.document
 
 stages: setup $(own) ## boot under QEMU and show the stages as a timeline
 	@$(LAMPPOST) stages $(machine)

@@ -48,7 +48,8 @@ def explain(evidence: Evidence) -> Explanation:
     """What happened to this machine."""
     machine = Machine(evidence)
     died = chain.died(machine)
-    culprit = chain.culprit(machine) if died else None
+    culprit = chain.culprit(machine) if died else _doomed(machine)
+    predicted, died = not died and culprit is not None, died or culprit is not None
     views, findings = _cpus(machine, culprit, died)
     findings += arrival.machine_findings(machine) + panic.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
@@ -63,6 +64,8 @@ def explain(evidence: Evidence) -> Explanation:
         index = _suspect(status, views, findings)
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes = [*end.notes, *notes, *arrival.uncounted(machine), *evidence.limits]
+    if predicted:
+        notes.append(_PREDICTED)
     if died and culprit is None:
         notes.append("which CPU shut down could not be found out")
     return Explanation(
@@ -74,6 +77,27 @@ def explain(evidence: Evidence) -> Explanation:
         tuple(dict.fromkeys(findings)),
         tuple(dict.fromkeys(notes)),
     )
+
+
+_PREDICTED = (
+    "no source tells how the machine ended: where this CPU stands it can neither execute its"
+    " instruction nor deliver the exception, so it has shut down or is about to"
+)
+
+
+def _doomed(machine: Machine) -> Optional[Cpu]:
+    """Of a machine that stands still, nobody knows why: the CPU that the rules leave no way on."""
+    if machine.evidence.ending is not Ending.UNKNOWN or machine.evidence.events:
+        return None
+    for cpu in machine.cpus:
+        if cpu.halted or cpu.waiting_for_sipi or cpu.registers.rip is None:
+            continue
+        first = fault.from_registers(machine, cpu.index, cpu.registers)
+        if first is None:
+            continue
+        if delivery.propagate(machine, cpu.index, cpu.registers, first.vector).shutdown:
+            return cpu
+    return None
 
 
 @dataclass(frozen=True)

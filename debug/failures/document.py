@@ -11,6 +11,7 @@ from debug.failures import chapters
 from debug.failures.row import Place, Row
 from debug.failures.table import ROWS
 
+LABS = Path(__file__).resolve().parents[2] / "tests" / "labs"
 PATH = Path(__file__).resolve().parents[2] / "docs" / "failure-table.md"
 
 _HEAD = """<!-- Made by debug/failures/document.py from debug/failures/rows; do not edit. -->
@@ -18,7 +19,8 @@ _HEAD = """<!-- Made by debug/failures/document.py from debug/failures/rows; do 
 
 One row for each root cause that the diagnoser can name. `lamppost failures` prints the list,
 `lamppost failures ID` one row. A verdict is *certain* when the architecture leaves nothing else,
-*likely* when everything seen fits, *possible* when it is one of several explanations.
+*likely* when everything seen fits, *possible* when it is one of several explanations. Where a lab
+has the root cause, the report is the one of its last run under QEMU (`make reports`).
 """
 
 
@@ -57,7 +59,18 @@ def _section(row: Row) -> str:
         lines.append(f"- **Try:** {labs}")
     if row.catalogue:
         lines.append(f"- **Catalogue:** {', '.join(row.catalogue)}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + _example(row)
+
+
+def _example(row: Row) -> str:
+    """What was said of the first of the row's labs that it is the first cause of."""
+    for lab in row.labs:
+        path = LABS / lab / "report.txt"
+        report = path.read_text(encoding="utf-8") if path.exists() else ""
+        if f"\n  why    {row.id} (" in f"\n{report}":
+            summary = f"<summary><code>make diagnose LAB={lab}</code></summary>"
+            return f"\n<details>{summary}\n\n```text\n{report}```\n\n</details>\n"
+    return ""
 
 
 def _sentence(text: str) -> str:

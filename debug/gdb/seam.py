@@ -188,6 +188,21 @@ class Gdb:
         # second Ctrl-C, while GDB waits for the first to work, would disconnect it.
         gdb.execute("define hook-quit\nset confirm off\nend")
 
+    def registers(self) -> dict[str, int]:
+        """The selected CPU's registers by the stub's names; what is no number is left out."""
+        found: dict[str, int] = {}
+        frame = gdb.newest_frame()
+        for register in frame.architecture().registers():
+            try:
+                found[register.name] = int(frame.read_register(register.name)) & MASK64
+            except (gdb.error, ValueError, OverflowError):
+                continue  # a vector, or not available
+        return found
+
+    def leave(self, resume: bool) -> None:
+        """Part from the stub: its machine runs on, or stays as it stands."""
+        self._execute("detach" if resume else "disconnect")
+
     def on_stop(self, handler: Callable[[str], None]) -> None:
         """Call `handler` at each stop with the signal's name, "" where there is none."""
 

@@ -60,7 +60,7 @@ def _lab(options: argparse.Namespace) -> int:
 def _labs(options: argparse.Namespace) -> int:
     """Every lab on every emulator, as a matrix."""
     emulators = [options.emulator] if options.emulator else list(EMULATORS)
-    return matrix.run(matrix.chosen(options.labs), emulators, options.json)
+    return matrix.run(matrix.chosen(options.labs), emulators, options.json, options.keep)
 
 
 def main() -> int:
@@ -81,6 +81,9 @@ def main() -> int:
     command.add_argument("labs", nargs="*", help="ids or patterns (ap-*); without any: all")
     command.add_argument("--emulator", choices=EMULATORS, help="only on this one")
     command.add_argument("--json", action="store_true", help="a list of judgements")
+    command.add_argument(
+        "--keep", action="store_true", help="write QEMU's reports into the labs' directories"
+    )
     command.set_defaults(function=_labs)
     command = commands.add_parser("list", help="the ids")
     command.set_defaults(function=lambda options: print("\n".join(ids())) or 0)

@@ -57,6 +57,11 @@ class Lab:
         return LABS / self.id
 
     @property
+    def report(self) -> Path:
+        """What was last said of it on QEMU: `make reports` writes it, the failure table shows it."""
+        return self.directory / "report.txt"
+
+    @property
     def patch(self) -> Optional[Path]:
         """The patch; None for a lab that is a machine option alone."""
         path = self.directory / "break.patch"

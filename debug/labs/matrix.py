@@ -16,8 +16,10 @@ from typing import Iterator, Sequence
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
+from debug.kernel.machine import ROOT
 from debug.labs.diagnose import diagnose, objection
 from debug.labs.lab import ids, load
+from debug.report import text
 
 
 class Verdict(str, Enum):
@@ -45,8 +47,11 @@ class Judgement:
     seconds: float = 0.0
 
 
-def judge(lab_id: str, emulator: str) -> Judgement:
-    """Build the lab, boot it and hold the diagnosis against what the lab expects."""
+def judge(lab_id: str, emulator: str, keep: bool = False) -> Judgement:
+    """Build the lab, boot it and hold the diagnosis against what the lab expects.
+
+    `keep`: a report from QEMU that is right becomes the one that the failure table shows.
+    """
     lab, began = load(lab_id), time.monotonic()
     expected = lab.expect.get(emulator)
     if expected is None:
@@ -65,6 +70,9 @@ def judge(lab_id: str, emulator: str) -> Judgement:
         return Judgement(lab_id, emulator, verdict, cause, wrong, seconds)
     hidden = expected.status == "healthy" and bool(expected.reason)
     verdict = Verdict.HIDDEN if hidden else Verdict.RIGHT
+    if keep and emulator == "qemu":
+        report = text.render(diagnosis).replace(f"{ROOT}/", "")
+        lab.report.write_text(report.strip("\n") + "\n", encoding="utf-8")
     return Judgement(lab_id, emulator, verdict, cause, expected.reason, seconds)
 
 
@@ -79,13 +87,15 @@ def chosen(patterns: Sequence[str]) -> list[str]:
     return [lab for lab in known if not patterns or any(fnmatch(lab, p) for p in patterns)]
 
 
-def run(labs: Sequence[str], emulators: Sequence[str], as_json: bool = False) -> int:
+def run(
+    labs: Sequence[str], emulators: Sequence[str], as_json: bool = False, keep: bool = False
+) -> int:
     """Judge and print; the exit code is 0 if nothing was wrong."""
     cells: list[Judgement] = []
     width = max(map(len, labs), default=0)
     if not as_json:
         print(f"{'':{width}}  " + "  ".join(f"{name:16}" for name in emulators).rstrip())
-    for row in _rows(labs, emulators):
+    for row in _rows(labs, emulators, keep):
         cells += row
         if not as_json:
             _print_row(row, width)
@@ -106,10 +116,10 @@ def run(labs: Sequence[str], emulators: Sequence[str], as_json: bool = False) ->
     return ExitCode.DAMAGED if bad else ExitCode.HEALTHY
 
 
-def _rows(labs: Sequence[str], emulators: Sequence[str]) -> Iterator[list[Judgement]]:
+def _rows(labs: Sequence[str], emulators: Sequence[str], keep: bool) -> Iterator[list[Judgement]]:
     tasks = [(lab, emulator) for lab in labs for emulator in emulators]
     with ThreadPoolExecutor(cpu_count()) as pool:
-        results = pool.map(lambda task: judge(*task), tasks)
+        results = pool.map(lambda task: judge(task[0], task[1], keep), tasks)
         for _ in labs:
             yield [next(results) for _ in emulators]
 

@@ -277,11 +277,12 @@ def _triple(state: _State) -> None:
 def _finish(state: _State) -> QemuLog:
     kept = {e.sequence: e for e in (*state.first, *state.exceptions, *state.interrupts)}
     oldest = state.exceptions[0].sequence if state.exceptions else 0
+    whole = not state.first or oldest <= state.first[-1].sequence
     events: list[LogEvent] = []
     previous: Optional[ExceptionEvent] = None
     for sequence, entry in sorted(kept.items()):
-        # Before the oldest of the last ones some are missing.
-        event = event_of(entry, previous if sequence != oldest else None)
+        # Before the oldest of the last ones some may be missing.
+        event = event_of(entry, previous if whole or sequence != oldest else None)
         events.append(LogEvent(entry.number, entry.sequence, event))
         previous = event
     resets = []

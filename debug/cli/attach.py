@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`lamppost attach TARGET`: what the machine behind a running GDB stub does, and what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from debug.cli.errors import CommandError
+from debug.cli.exit_codes import ExitCode
+from debug.cli.observe import symbols_of
+from debug.cli.run import symbol_file
+from debug.cli.show import add_report_options, show
+from debug.report.diagnosis import diagnose
+from debug.sources.errors import CommandLineError, StartError
+from debug.sources.gdb_remote import Remote
+from debug.stages.gather import stages_of
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="HOST:PORT, :PORT or a socket's path, as GDB's `target remote` takes it",
+    )
+    parser.add_argument(
+        "--symbols",
+        metavar="ELF[@OFFSET]",
+        type=symbol_file,
+        action="append",
+        default=[],
+        help="symbols of the guest, at a load offset; may be repeated",
+    )
+    parser.add_argument("--cpus", type=int, metavar="N", help="how many CPUs must have come up")
+    parser.add_argument(
+        "--timeout", type=float, default=20.0, metavar="SECONDS", help="for one answer of the stub"
+    )
+    add_report_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code: the verdict's."""
+    symbols = symbols_of(tuple(options.symbols))
+    try:
+        with Remote(options.target, options.timeout, symbols) as machine:
+            evidence = machine.observe()
+            evidence = replace(
+                evidence,
+                stages=stages_of({}, evidence.memory),
+                expected_cpus=options.cpus,
+                absent_images=symbols.absent(evidence.memory),
+            )
+            diagnosis = diagnose(evidence)
+    except CommandLineError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
+    except StartError as error:
+        code = ExitCode.MISSING_TOOL if "not installed" in str(error) else ExitCode.BAD_INPUT
+        raise CommandError(str(error), code) from error
+    return show(diagnosis, options)
