@@ -25,7 +25,7 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 # ---------------------------------------------------------------- for everybody
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate reports tutorial tutorial-update
+	clean setup setup-test readme generate reports sweep tutorial tutorial-update
 help: ## list the targets
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -86,6 +86,9 @@ tutorial-update: setup-test kernel ## write what the chapters' commands print in
 
 check-%: setup $(own) # a chapter's exercise: your trace against the expected one
 	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)
+
+sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
+	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench

@@ -53,7 +53,9 @@ def headline(
             return "healthy: no exception in what was recorded was fatal"
         codes = stage.argument(machine.evidence, stage.BSP_ALL_ONLINE)
         count = codes if codes is not None else len(online)
-        return f"healthy: {count} of {max(len(views), count)} CPUs online"
+        more = sum(1 for v in views if v.arrived is None) if codes is None else 0
+        told = f", {more} more in the guest's code" if more else ""
+        return f"healthy: {count} of {max(len(views), count)} CPUs online{told}"
     return "the evidence does not tell what happened"
 
 

@@ -26,6 +26,8 @@ class LabError(CommandError):
 class Expectation:
     """What must be said of the lab on one emulator.
 
+    `others` are statuses that are right as well: where the bug is a race, what becomes of the
+    machine differs, and not its cause.
     `causes` are row ids any of which is right as the first verdict: more than one where no
     evidence can separate them, none where the emulator hides the defect (status "healthy"), and
     then `reason` says why.
@@ -35,6 +37,7 @@ class Expectation:
     causes: tuple[str, ...] = ()
     certainty: str = "likely"  # the least that is good enough
     reason: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,11 @@ def _expectation(table: Mapping[str, Any]) -> Expectation:
     cause = table.get("cause", ())
     causes = (cause,) if isinstance(cause, str) else tuple(cause)
     return Expectation(
-        table["status"], causes, table.get("certainty", "likely"), table.get("reason", "")
+        table["status"],
+        causes,
+        table.get("certainty", "likely"),
+        table.get("reason", ""),
+        tuple(table.get("or-status", ())),
     )
 
 

@@ -211,6 +211,8 @@ def _software_off(evidence: Evidence, explanation: Explanation) -> Optional[Matc
         view = explanation.view(index)
         if value is None or value & _SVR_ENABLE or not on or view is None or not view.arrived:
             continue
+        if view.state in (CpuState.WAITING_FOR_SIPI, CpuState.RESET):
+            continue  # an INIT has reset its APIC since
         text = (
             f"CPU {index}: the spurious-interrupt vector register is {value:#x}, bit 8 is 0; on"
             f" CPU {on[0]} it is 1"
