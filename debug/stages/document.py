@@ -34,7 +34,7 @@ A frame is one line of ASCII text:
 | `APIC` | 2 to 8 | APIC ID of the CPU that speaks: 2 digits below 100, else 8 |
 | `STAGE` | 2 | the stage, from the tables below |
 | `ARGUMENT` | 1 to 8 | only where the stage's sentence describes one |
-| `SEQUENCE` | 1 | this CPU's frames, counted modulo 16 from 0 |
+| `SEQUENCE` | 1 | this CPU's frames, counted modulo 16 from 0; `-` from the drop-in kit where it keeps no count |
 | `SUM` | 2 | guards the characters between `@` and `*` |
 
 All digits are hexadecimal, lower case. The sum starts with 0; for each character it is rotated
