@@ -25,4 +25,4 @@ TOGETHER = "11-many-aps-at-once"
 @lru_cache(maxsize=None)
 def path(chapter: str) -> str:
     """Where the chapter can be read in this checkout; empty if it is not there."""
-    return f"docs/tutorial/{chapter}" if (_TUTORIAL / chapter).is_dir() else ""
+    return f"docs/tutorial/{chapter}" if (_TUTORIAL / chapter / "README.md").is_file() else ""

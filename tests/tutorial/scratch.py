@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The copy of the tree in which a chapter is executed: changes there hurt nobody."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ScratchError(Exception):
+    """A diff that does not apply; the message is patch's."""
+
+
+def make(directory: Path) -> Path:
+    """Copy what git tracks, and the build so that make need not begin at nothing."""
+    tree = directory / "lamppost"
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        capture_output=True,
+    ).stdout.split(b"\0")
+    for raw in names:
+        source = ROOT / raw.decode()
+        if raw and source.is_file():
+            target = tree / raw.decode()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    if (ROOT / "build").is_dir():
+        skip = shutil.ignore_patterns("labs", "mystery", "host", "foreign", "tutorial")
+        shutil.copytree(ROOT / "build", tree / "build", ignore=skip, copy_function=shutil.copy2)
+    return tree
+
+
+def apply(tree: Path, diff: str) -> None:
+    """Apply a unified diff.  Raises ScratchError."""
+    done = subprocess.run(
+        ["patch", "-p1", "--fuzz=0", "--batch", "-d", str(tree)],
+        input=diff,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    if done.returncode:
+        raise ScratchError(" ".join(done.stdout.split()) or done.stderr.strip())
