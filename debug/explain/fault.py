@@ -88,8 +88,9 @@ def _completed(then: Registers, now: Registers) -> Registers:
     """
     if then.rip is None:
         return now
-    if not then.control and not then.segments and mode_of(now) is Mode.LONG64:
-        # The address alone: it is a kernel's, which does not leave its mode and its tables.
+    alone = not then.control and not then.segments and then.rip != now.rip
+    if alone and mode_of(now) is Mode.LONG64:
+        # Only the address is known: it is a kernel's, which keeps its mode and its tables.
         now = replace(now, rip=then.rip, rflags=None, general={})
     if not same_place(then, now):
         return then

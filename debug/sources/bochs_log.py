@@ -41,6 +41,10 @@ _VERSION = re.compile(r"Bochs x86 Emulator ([0-9][0-9A-Za-z.]{0,15})")
 _PROCESSORS = re.compile(
     r"processors: ([0-9]{1,3}) \(cores=([0-9]{1,3}), HT threads=([0-9]{1,3})\)"
 )
+# A Bochs with instrumentation names each exception under no device.
+_INSTRUMENTED = re.compile(
+    r"CPU ([0-9]{1,3}): exception ([0-9a-f]{1,2})h(?: error_code=([0-9a-f]{1,8}))?"
+)
 _MEMORY = re.compile(r"^([0-9]{1,7})\.([0-9]{2})MB$")
 _QUIET_MESSAGES = ("WARNING: Any simulation after", "WARNING: HLT instruction with IF=0")
 
@@ -208,7 +212,10 @@ class LogReader:
 
     def _device_line(self, line: LogLine) -> None:
         text = line.text
-        if "pc_system_c::Reset(" in text and line.tick > 0:
+        if found := _INSTRUMENTED.match(text):
+            told = f"exception(0x{found[2]}): error_code={found[3] or 0}"
+            self._chain.take(line.tick, min(int(found[1]), MAX_CPUS), "d", told)
+        elif "pc_system_c::Reset(" in text and line.tick > 0:
             self._reset(line)
         elif line.device == "BIOS" and text.startswith("Booting from"):
             self._booted = line.tick

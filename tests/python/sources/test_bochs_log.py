@@ -196,3 +196,13 @@ def test_any_mutation(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 20))):
         log[data.draw(st.integers(0, len(log) - 1))] = data.draw(st.integers(0, 255))
     build(read_log(bytes(log)))
+
+
+def test_a_bochs_with_instrumentation_names_its_exceptions() -> None:
+    text = (
+        b"00000001000d[CPU0  ] page fault for address ffff900000003ff8 @ ffff800000001000\n"
+        b"00000001000i[      ] CPU 0: exception 0eh error_code=2\n"
+    )
+    (event,) = read_log(text).events
+    assert (event.vector, event.error_code, event.cpu) == (14, 2, 0)
+    assert (event.cr2, event.registers.rip) == (0xFFFF900000003FF8, 0xFFFF800000001000)
