@@ -123,7 +123,7 @@ $(BUILD)/lamppost.iso: $(BUILD)/lamppost.elf $(BUILD)/grub.cfg
 	@cp $(BUILD)/grub.cfg $(BUILD)/iso/boot/grub/grub.cfg
 	@grub-mkrescue -o $@ $(BUILD)/iso \
 	    --install-modules="$(GRUB_MODULES)" \
-    --locales= --fonts= --themes= > $(BUILD)/iso.log 2>&1 || \
+	    --locales= --fonts= --themes= > $(BUILD)/iso.log 2>&1 || \
 	    { cat $(BUILD)/iso.log >&2; rm -f $@; exit 1; }
 
 -include $(patsubst %.o,%.d,$(filter %.c.o,$(OBJECTS))) $(BUILD)/constants.d

@@ -121,10 +121,9 @@ void paging_init(const struct bootinfo *info)
     paging_unmap((uint64_t)boot_stack_guard);
 
     paging_map_direct(0, LARGE_PAGE_SIZE); /* the BIOS's tables too */
-    for (size_t i = 0; i < info->region_count; i++) {
-        const struct region *r = &info->regions[i];
-        if (r->type == REGION_RAM)
-            paging_map_direct(r->start, r->end - r->start);
+    for (size_t i = 0; i < info->ram_count; i++) {
+        const struct range *r = &info->ram[i];
+        paging_map_direct(r->start, r->end - r->start);
     }
     write_cr3(root);
     window = DIRECT_MAP;

@@ -13,6 +13,7 @@ from typing import Callable
 import pytest
 
 from debug.sources.elf_symbols import ElfFile
+from debug.stages.table import BUILT_IN
 from tests.boot import machine, verdict
 from tests.boot.gdbstub import RBX, GdbStub
 
@@ -103,6 +104,13 @@ def endless_map(gdb: GdbStub) -> None:
         gdb.write(at, struct.pack("<I", 0xFFFFFFFC))
 
 
+def leave_little_memory(gdb: GdbStub) -> None:
+    """What is called RAM ends inside the kernel."""
+    for at, start, _ in regions(gdb):
+        if start == 0x100000:
+            patch(gdb, at + 12, struct.pack("<Q", 0x10000))
+
+
 CASES: dict[str, tuple[Callable[[GdbStub], None], str, tuple[str, ...]]] = {
     "madt-checksum": (spoil_checksum, "BAD_MADT", ("do not add up to 0", "update the firmware")),
     "madt-length": (spoil_length, "BAD_MADT", ("shorter than a MADT's header",)),
@@ -111,13 +119,13 @@ CASES: dict[str, tuple[Callable[[GdbStub], None], str, tuple[str, ...]]] = {
     "no-low-page": (take_low_memory, "NO_LOW_PAGE", ("no free page below 640 KiB",)),
     "one-low-page": (leave_one_low_page, "NO_LOW_PAGE", ("pages below 640 KiB for the trace",)),
     "no-memory-map": (hide_map, "BAD_LOADER", ("no memory map",)),
+    "little-memory": (leave_little_memory, "NO_MEMORY", ("KiB of free memory", "qemu -m 128")),
     "endless-memory-map": (endless_map, "BAD_LOADER", ("damaged",)),
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_one_clear_message(kernel: Path, name: str) -> None:
-    spoil, code, texts = CASES[name]
+def boot_spoilt(kernel: Path, spoil: Callable[[GdbStub], None]) -> machine.Boot:
+    """A self-test boot whose memory is changed when the kernel is entered."""
     entry = ElfFile(kernel / "lamppost.elf").address("boot_start32")
     assert entry is not None
     image = machine.kernel_image(kernel, "selftest")
@@ -129,7 +137,13 @@ def test_one_clear_message(kernel: Path, name: str) -> None:
         gdb.use_physical_memory()
         spoil(gdb)
         gdb.resume()
-        boot = guest.run()
+        return guest.run()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_clear_message(kernel: Path, name: str) -> None:
+    spoil, code, texts = CASES[name]
+    boot = boot_spoilt(kernel, spoil)
     assert boot.exit_code == EXITS[code] << 1 | 1, boot.e9.decode("latin-1")
     for stream in (boot.e9, boot.com1):
         trace = verdict.decode_whole(stream, name)
@@ -138,6 +152,45 @@ def test_one_clear_message(kernel: Path, name: str) -> None:
         assert message[0].startswith("lamppost: ")
         assert all(text in message[0] for text in texts), message[0]
         assert verdict.exit_argument(trace) == EXITS[code]
+
+
+def swap_regions(gdb: GdbStub) -> None:
+    found = [at for at, start, _ in regions(gdb) if start in (0, 0x100000)]
+    one, other = (gdb.read(at + 4, 20) for at in found)
+    gdb.write(found[0] + 4, other)
+    gdb.write(found[1] + 4, one)
+
+
+def claim_default_page(gdb: GdbStub) -> None:
+    """Another type claims 0x8000 too, as firmware may."""
+    for at, start, _ in regions(gdb):
+        if start == 0xF0000:
+            gdb.write(at + 4, struct.pack("<QQ", 0x8000, 1))
+
+
+def wrap_region(gdb: GdbStub) -> None:
+    for at, start, _ in regions(gdb):
+        if start == 0xF0000:
+            gdb.write(at + 4, struct.pack("<QQ", (1 << 64) - 0x1000, 0x2000))
+
+
+REPAIRED: dict[str, tuple[Callable[[GdbStub], None], str, int]] = {
+    "unsorted": (swap_regions, "", 0x8000),
+    "overlap": (claim_default_page, "entries of different types overlap in 1 places", 0x9000),
+    "wrap": (wrap_region, "1 entries ignored", 0x8000),
+}
+
+
+@pytest.mark.parametrize("name", REPAIRED)
+def test_a_map_that_can_be_used_is(kernel: Path, name: str) -> None:
+    spoil, text, page = REPAIRED[name]
+    boot = boot_spoilt(kernel, spoil)
+    assert boot.exit_code == EXITS["OK"] << 1 | 1, boot.e9.decode("latin-1")
+    trace = verdict.decode_whole(boot.e9, name)
+    assert trace.console.count("memory map: ") == bool(text)
+    assert text in trace.console
+    copied = BUILT_IN.by_name["BSP_TRAMPOLINE"].code
+    assert [f.argument for f in trace.frames if f.code == copied] == [page]
 
 
 def test_more_cpus_than_supported(kernel_for_4_cpus: Path) -> None:

@@ -23,6 +23,7 @@ HOST_RENAME = $(foreach f,memcpy memmove memset memcmp strlen strcmp strncmp,\
 
 # What each program is made of, beside its own source.
 HOST_OF_test_bootinfo   := src/boot/bootinfo.c
+HOST_OF_test_buddy      := src/mm/buddy.c
 HOST_OF_test_madt       := src/acpi/madt.c
 HOST_OF_test_options    := src/boot/options.c src/lib/printf.c
 HOST_OF_test_printf     := src/lib/printf.c
