@@ -9,6 +9,7 @@
 #include "cpu/percpu.h"
 #include "lib/console.h"
 #include "lib/string.h"
+#include "mm/check.h"
 #include "mm/paging.h"
 #include "mm/stacks.h"
 #include "smp/barrier.h"
@@ -128,6 +129,15 @@ static const struct {
     {"SSE is on, and XSAVE where CPUID has it", fpu_is_on},
     {"the trampoline page still holds the trampoline", trampoline_is_intact},
     {"the trampoline's page is mapped no more", low_memory_is_unmapped},
+    {"no page is both writable and executable",
+     no_page_is_writable_and_executable},
+    {"text is read-only, and only text is executable",
+     image_has_its_permissions},
+    {"an unmapped page lies below every stack", stacks_have_guard_pages},
+    {"device registers are mapped uncached", device_pages_are_uncached},
+    {"freed frames are poisoned and come back", frames_come_back},
+    {"the heap gives pieces that do not overlap, and takes them back",
+     heap_works},
     {"every AP entered the scheduler", aps_entered_scheduler},
 };
 
