@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import pytest
 
@@ -124,13 +124,15 @@ CASES: dict[str, tuple[Callable[[GdbStub], None], str, tuple[str, ...]]] = {
 }
 
 
-def boot_spoilt(kernel: Path, spoil: Callable[[GdbStub], None]) -> machine.Boot:
+def boot_spoilt(
+    kernel: Path, spoil: Callable[[GdbStub], None], cpus: str = str(CPUS)
+) -> machine.Boot:
     """A self-test boot whose memory is changed when the kernel is entered."""
     entry = ElfFile(kernel / "lamppost.elf").address("boot_start32")
     assert entry is not None
     image = machine.kernel_image(kernel, "selftest")
     extra = ["-accel", machine.SINGLE, "-m", f"{RAM_SIZE >> 20}M"]
-    with machine.qemu(image, str(CPUS), extra, gdb=True) as guest:
+    with machine.qemu(image, cpus, extra, gdb=True) as guest:
         gdb = guest.gdb
         assert gdb is not None
         assert gdb.run_to(entry) == 0
@@ -191,6 +193,72 @@ def test_a_map_that_can_be_used_is(kernel: Path, name: str) -> None:
     assert text in trace.console
     copied = BUILT_IN.by_name["BSP_TRAMPOLINE"].code
     assert [f.argument for f in trace.frames if f.code == copied] == [page]
+
+
+LISTED = "2,maxcpus=4"  # the MADT begins with four entries of type 0: room for two of type 9
+
+
+def rewrite_cpus(gdb: GdbStub, entries: bytes) -> None:
+    """Put entries in place of the first four, and make the checksum right."""
+    madt = find_table(gdb, b"APIC")
+    assert len(entries) == 32
+    patch(gdb, madt + 44, entries)
+    gdb.write(madt + 9, b"\0")
+    length = struct.unpack("<I", gdb.read(madt + 4, 4))[0]
+    gdb.write(madt + 9, bytes([-sum(gdb.read(madt, length)) & 0xFF]))
+
+
+def apic(apic_id: int, flags: int, length: int = 8) -> bytes:
+    return struct.pack("<BBBBI", 0, length, apic_id, apic_id, flags)
+
+
+def x2apic(apic_id: int, flags: int) -> bytes:
+    return struct.pack("<BBHIII", 9, 16, 0, apic_id, flags, apic_id)
+
+
+class Listed(NamedTuple):
+    entries: bytes
+    exit: str
+    online: str
+    says: str
+
+
+# 1: enabled, 2: online-capable.  The machine has the CPUs 0 and 1.
+MADTS = {
+    "x2apic-only": Listed(x2apic(0, 1) + x2apic(1, 1), "OK", "2 of 2", ""),
+    "both-types": Listed(apic(0, 1) + x2apic(1, 1) + apic(1, 1), "OK", "2 of 2", ""),
+    "ap-disabled": Listed(apic(0, 1) + apic(1, 0) + apic(2, 0) + apic(3, 2), "OK", "1 of 1", ""),
+    "ap-first": Listed(apic(1, 1) + apic(0, 1) + apic(2, 0) + apic(3, 0), "OK", "2 of 2", ""),
+    "id-beyond-xapic": Listed(
+        x2apic(0, 1) + x2apic(300, 1),
+        "TOO_MANY_CPUS",
+        "1 of 1",
+        "CPU with APIC ID 300 left alone: xAPIC can't address IDs above 254",
+    ),
+    "cut-short": Listed(
+        apic(0, 1) + apic(1, 1) + apic(2, 0) + apic(3, 1, 250),
+        "OK",
+        "2 of 2",
+        "the MADT has 1 entries whose length can't be right",
+    ),
+    "absent-cpu": Listed(
+        apic(0, 1) + apic(1, 1) + apic(9, 1) + apic(3, 0),
+        "MISSING_CPU",
+        "2 of 3",
+        "CPU 2 (APIC ID 9) did not arrive within",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADTS)
+def test_cpus_are_what_the_madt_lists(kernel: Path, name: str) -> None:
+    listed = MADTS[name]
+    boot = boot_spoilt(kernel, lambda gdb: rewrite_cpus(gdb, listed.entries), LISTED)
+    assert boot.exit_code == EXITS[listed.exit] << 1 | 1, boot.e9.decode("latin-1")
+    trace = verdict.decode_whole(boot.e9, name)
+    assert f"{listed.online} CPUs online\n" in trace.console
+    assert listed.says in trace.console
+    assert trace.console.count("MADT") == listed.says.count("MADT")
 
 
 def test_more_cpus_than_supported(kernel_for_4_cpus: Path) -> None:
