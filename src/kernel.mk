@@ -107,8 +107,11 @@ $(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
 	    --no-warn-rwx-segments \
 	    -o $@ $(OBJECTS)
 
-# One image for BIOS machines: QEMU, Bochs, and a USB stick.
+# One image for BIOS and UEFI machines: QEMU, Bochs, and a USB stick.
 GRUB_OPTIONS ?=
+# GRUB's EFI image asks for every kind of partition, and says what it misses.
+GRUB_MODULES = multiboot2 normal iso9660 $(addprefix part_,acorn amiga apple \
+	       bsd dfly dvh gpt msdos plan sun sunpc)
 grub_cfg = sed 's|@OPTIONS@|$(GRUB_OPTIONS)|' $(TREE)/src/boot/grub.cfg
 $(BUILD)/grub.cfg: FORCE
 	@mkdir -p $(BUILD)
@@ -118,8 +121,8 @@ $(BUILD)/lamppost.iso: $(BUILD)/lamppost.elf $(BUILD)/grub.cfg
 	@rm -rf $(BUILD)/iso && mkdir -p $(BUILD)/iso/boot/grub
 	@cp $< $(BUILD)/iso/boot/lamppost.elf
 	@cp $(BUILD)/grub.cfg $(BUILD)/iso/boot/grub/grub.cfg
-	@grub-mkrescue -d /usr/lib/grub/i386-pc -o $@ $(BUILD)/iso \
-	    --install-modules="multiboot2 normal iso9660 biosdisk part_msdos" \
+	@grub-mkrescue -o $@ $(BUILD)/iso \
+	    --install-modules="$(GRUB_MODULES)" \
 	    --locales= --fonts= --themes= > $(BUILD)/iso.log 2>&1 || \
 	    { cat $(BUILD)/iso.log >&2; rm -f $@; exit 1; }
 

@@ -58,6 +58,23 @@ static void read_boot_information(uint32_t magic, uint32_t info)
     trace_choose_sinks(options.sinks);
 }
 
+/* Nothing, if the map is as it should be. */
+static void report_memory_map(void)
+{
+    if (bootinfo.ignored)
+        console_printf("memory map: %zu entries ignored: empty, or their end "
+                       "is beyond 64 bits\n",
+                       bootinfo.ignored);
+    if (bootinfo.overlaps)
+        console_printf("memory map: entries of different types overlap in %zu "
+                       "places: RAM that another type claims is not used\n",
+                       bootinfo.overlaps);
+    if (bootinfo.dropped)
+        console_printf("memory map: more than %d entries: the last %zu are "
+                       "not read\n",
+                       BOOT_REGIONS_MAX, bootinfo.dropped);
+}
+
 /* Where in low memory the trampoline and the trace area go. */
 static uint64_t plan_low_memory(uint64_t *trace_area)
 {
@@ -101,9 +118,11 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     console_printf("lamppost: loaded by %s, options \"%s\"\n",
                    bootinfo.protocol, bootinfo.cmdline);
 
+    report_memory_map();
     frames_init(&bootinfo);
     STAGE(BSP_MEMORY);
     paging_init(&bootinfo);
+    frames_add_rest();
     stacks_map(0); /* its IST stacks: the BSP keeps the boot stack */
     STAGE(BSP_PAGING);
 

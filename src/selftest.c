@@ -9,11 +9,13 @@
 #include "cpu/percpu.h"
 #include "lib/console.h"
 #include "lib/string.h"
+#include "mm/check.h"
 #include "mm/paging.h"
 #include "mm/stacks.h"
 #include "smp/barrier.h"
 #include "smp/delays.h"
 #include "smp/lcpu.h"
+#include "smp/phases.h"
 #include "smp/trampoline.h"
 #include "time/tsc.h"
 
@@ -79,14 +81,24 @@ static bool fpu_is_on(void)
     return cr4 & CR4_OSFXSR && (!xsave || cr4 & CR4_OSXSAVE);
 }
 
-static bool trampoline_is_intact(void)
+static bool page_is_writable(void)
 {
-    extern const uint8_t trampoline_image[];
-    if (options->smp == SMP_OFF)
-        return true;
-    /* The first bytes hold neither parameters nor relocations. */
-    return !memcmp(phys_to_virt(trampoline), trampoline_image,
-                   TRAMPOLINE_PARAMETERS);
+    return low_memory_is_writable(trampoline);
+}
+
+static bool copy_is_intact(void)
+{
+    return trampoline_is_intact(trampoline);
+}
+
+static bool cr3_is_sane(void)
+{
+    return trampoline_cr3_is_sane(trampoline);
+}
+
+static bool states_changed(void)
+{
+    return options->smp == SMP_OFF || ap_states_changed();
 }
 
 static bool low_memory_is_unmapped(void)
@@ -122,12 +134,29 @@ static const struct {
     {"every usable CPU has a block", none_left_alone},
     {"the BSP is CPU 0 and its APIC ID is the one in its block", bsp_is_cpu_0},
     {"no two CPUs have the same APIC ID", ids_are_distinct},
-    {"every stack is aligned, mapped and was entered by its CPU",
+    {"phase 4, stacks: every stack is aligned, mapped and was entered by its "
+     "CPU",
      stacks_are_sound},
-    {"every CPU's GS base leads to its own data", percpu_is_own},
+    {"phase 5, per-CPU data: every CPU's GS base leads to its own data",
+     percpu_is_own},
     {"SSE is on, and XSAVE where CPUID has it", fpu_is_on},
-    {"the trampoline page still holds the trampoline", trampoline_is_intact},
+    {"phase 2, low memory: the trampoline's page can be written",
+     page_is_writable},
+    {"phase 3, page tables: the APs' CR3 is the kernel's and 32 bits hold it",
+     cr3_is_sane},
+    {"phase 6, relocation: the trampoline's copy is intact", copy_is_intact},
+    {"phase 7, IPIs: every AP's state went from offline to online",
+     states_changed},
     {"the trampoline's page is mapped no more", low_memory_is_unmapped},
+    {"no page is both writable and executable",
+     no_page_is_writable_and_executable},
+    {"text is read-only, and only text is executable",
+     image_has_its_permissions},
+    {"an unmapped page lies below every stack", stacks_have_guard_pages},
+    {"device registers are mapped uncached", device_pages_are_uncached},
+    {"freed frames are poisoned and come back", frames_come_back},
+    {"the heap gives pieces that do not overlap, and takes them back",
+     heap_works},
     {"every AP entered the scheduler", aps_entered_scheduler},
 };
 

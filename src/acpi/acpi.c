@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "acpi/acpi.h"
 
+#include "lib/console.h"
 #include "lib/exit.h"
 #include "lib/string.h"
 #include "mm/paging.h"
@@ -48,6 +49,19 @@ static const struct acpi_header *map_table(uint64_t physical)
     return table;
 }
 
+/* What could be read is used. */
+static void report_oddities(const struct madt *madt)
+{
+    if (madt->malformed)
+        console_printf("the MADT has %zu entries whose length can't be right: "
+                       "CPUs may be missing from it (update the firmware)\n",
+                       madt->malformed);
+    if (madt->dropped)
+        console_printf("the MADT lists more than %d CPUs: the last %zu are "
+                       "not read\n",
+                       MADT_CPUS_MAX, madt->dropped);
+}
+
 const struct madt *acpi_read_madt(const struct bootinfo *info)
 {
     static struct madt madt;
@@ -78,6 +92,7 @@ const struct madt *acpi_read_madt(const struct bootinfo *info)
                        "the MADT at %#lx is damaged: %s; the CPUs that it "
                        "lists can't be trusted (update the firmware)",
                        physical, madt_error_text(error));
+        report_oddities(&madt);
         return &madt;
     }
     boot_error(EXIT_NO_ACPI,

@@ -65,9 +65,14 @@ static void copy_cmdline(struct bootinfo *to, const char *from, size_t limit)
 static void add_region(struct bootinfo *to, uint64_t start, uint64_t length,
                        uint32_t type)
 {
-    if (!length || start + length < start ||
-        to->region_count == BOOT_REGIONS_MAX)
+    if (!length || start + length < start) {
+        to->ignored++;
         return;
+    }
+    if (to->region_count == BOOT_REGIONS_MAX) {
+        to->dropped++;
+        return;
+    }
     to->regions[to->region_count++] =
         (struct region){start, start + length, type};
 }
@@ -146,26 +151,67 @@ static const char *read2(struct bootinfo *to, const char *info)
     return to->region_count ? NULL : NO_MEMORY_MAP;
 }
 
+/* The first place above `after` where an entry begins or ends. */
+static bool next_edge(const struct bootinfo *info, uint64_t after,
+                      uint64_t *edge)
+{
+    bool found = false;
+    for (size_t i = 0; i < info->region_count; i++) {
+        const uint64_t ends[] = {info->regions[i].start, info->regions[i].end};
+        for (size_t e = 0; e < 2; e++) {
+            if (ends[e] > after && (!found || ends[e] < *edge)) {
+                *edge = ends[e];
+                found = true;
+            }
+        }
+    }
+    return found;
+}
+
+/*
+ * What the entries say together, in whatever order they come: between two
+ * edges each says the same of every byte.  What one entry calls anything but
+ * RAM is not RAM, and neither is what none speaks of.
+ */
+static void find_ram(struct bootinfo *info)
+{
+    uint64_t start = 0, end = 0;
+    for (; next_edge(info, start, &end); start = end) {
+        bool ram = false, other = false;
+        for (size_t i = 0; i < info->region_count; i++) {
+            const struct region *r = &info->regions[i];
+            if (r->start <= start && end <= r->end)
+                *(r->type == REGION_RAM ? &ram : &other) = true;
+        }
+        info->overlaps += ram && other;
+        if (!ram || other)
+            continue;
+        struct range *last = info->ram + info->ram_count;
+        if (info->ram_count && last[-1].end == start)
+            last[-1].end = end;
+        else
+            info->ram[info->ram_count++] = (struct range){start, end};
+    }
+}
+
 const char *bootinfo_read(struct bootinfo *to, uint32_t magic, const void *info,
                           const void *(*at)(uint64_t))
 {
+    const char *problem =
+        "the boot loader is not Multiboot 1 or 2 (EAX has another magic)";
     memset(to, 0, sizeof *to);
     if (magic == MULTIBOOT1_LOADER_MAGIC)
-        return read1(to, info, at);
-    if (magic == MULTIBOOT2_LOADER_MAGIC)
-        return read2(to, info);
-    return "the boot loader is not Multiboot 1 or 2 (EAX has another magic)";
+        problem = read1(to, info, at);
+    else if (magic == MULTIBOOT2_LOADER_MAGIC)
+        problem = read2(to, info);
+    find_ram(to);
+    return problem;
 }
 
 bool bootinfo_is_ram(const struct bootinfo *info, uint64_t start, uint64_t end)
 {
-    bool inside = false;
-    for (size_t i = 0; i < info->region_count; i++) {
-        const struct region *r = &info->regions[i];
-        if (r->type == REGION_RAM && r->start <= start && end <= r->end)
-            inside = true;
-        if (r->type != REGION_RAM && r->start < end && start < r->end)
-            return false;
-    }
-    return inside;
+    for (size_t i = 0; i < info->ram_count; i++)
+        if (info->ram[i].start <= start && end <= info->ram[i].end)
+            return true;
+    return false;
 }

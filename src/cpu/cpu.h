@@ -101,6 +101,19 @@ static inline void interrupts_off(void)
     __asm__ volatile("cli" : : : "memory");
 }
 
+/* Interrupts off; returns what interrupts_restore() puts back. */
+static inline uint64_t interrupts_save(void)
+{
+    uint64_t flags = read_rflags();
+    interrupts_off();
+    return flags;
+}
+
+static inline void interrupts_restore(uint64_t flags)
+{
+    __asm__ volatile("push %0; popfq" : : "r"(flags) : "memory", "cc");
+}
+
 /* Stop for good: only an NMI or INIT moves this CPU again. */
 static inline _Noreturn void halt_forever(void)
 {

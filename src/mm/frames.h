@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Frames of physical memory: handed out in order, zeroed, never taken back. */
+/* Frames of physical memory, from the buddy system over the loader's map. */
 #pragma once
 
 #include <stddef.h>
@@ -7,12 +7,22 @@
 
 #include "boot/bootinfo.h"
 
-/* Frames come from `info`'s RAM above the kernel image.  `info` is kept. */
+/* Frames come from `info`'s RAM above the kernel image: at first what the
+ * boot page tables map, the rest with frames_add_rest().  `info` is kept. */
 void frames_init(const struct bootinfo *info);
+/* When the direct map is live. */
+void frames_add_rest(void);
 
-/* The physical address of `count` consecutive zeroed frames below
- * BOOT_MAP_SIZE.  Ends the machine with a message when there are none. */
+/* The physical address of `count` consecutive zeroed frames.  Ends the
+ * machine with a message when there are none. */
 uint64_t frames_allocate(size_t count);
+
+/* Poison them and take them back; `count` as they were allocated.  Panics if
+ * they are free or were never allocated. */
+void frames_free(uint64_t frame, size_t count);
+
+/* How many frames are free. */
+uint64_t frames_available(void);
 
 /*
  * `count` free pages below 640 KiB that do not touch [avoid, avoid +

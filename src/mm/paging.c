@@ -4,6 +4,7 @@
 #include "cpu/cpu.h"
 #include "lib/panic.h"
 #include "mm/frames.h"
+#include "smp/tlb.h"
 
 #define LEVELS  4
 #define ENTRIES 512
@@ -61,23 +62,26 @@ void paging_map(uint64_t address, uint64_t physical, uint64_t flags)
 void paging_unmap(uint64_t address)
 {
     *entry_for(address, 1) = 0;
-    invlpg((void *)address);
+    tlb_shootdown(address, address + PAGE_SIZE);
+}
+
+uint64_t paging_entry(uint64_t address)
+{
+    uint64_t entry = root;
+    for (int level = LEVELS; level; level--) {
+        const uint64_t *entries = paging_window(entry & PAGE_ADDRESS);
+        entry = entries[address >> (12 + 9 * (level - 1)) & (ENTRIES - 1)];
+        if (!(entry & PAGE_PRESENT))
+            return 0;
+        if (entry & PAGE_LARGE)
+            return entry;
+    }
+    return entry;
 }
 
 bool paging_is_mapped(uint64_t address)
 {
-    uint64_t table = root;
-    for (int level = LEVELS; level; level--) {
-        const uint64_t *entries = paging_window(table);
-        uint64_t entry =
-            entries[address >> (12 + 9 * (level - 1)) & (ENTRIES - 1)];
-        if (!(entry & PAGE_PRESENT))
-            return false;
-        if (entry & PAGE_LARGE)
-            return true;
-        table = entry & PAGE_ADDRESS;
-    }
-    return true;
+    return paging_entry(address);
 }
 
 /* The image between two of the linker script's symbols. */
@@ -121,10 +125,9 @@ void paging_init(const struct bootinfo *info)
     paging_unmap((uint64_t)boot_stack_guard);
 
     paging_map_direct(0, LARGE_PAGE_SIZE); /* the BIOS's tables too */
-    for (size_t i = 0; i < info->region_count; i++) {
-        const struct region *r = &info->regions[i];
-        if (r->type == REGION_RAM)
-            paging_map_direct(r->start, r->end - r->start);
+    for (size_t i = 0; i < info->ram_count; i++) {
+        const struct range *r = &info->ram[i];
+        paging_map_direct(r->start, r->end - r->start);
     }
     write_cr3(root);
     window = DIRECT_MAP;

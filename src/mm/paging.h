@@ -32,8 +32,11 @@ void *paging_window(uint64_t physical);
 /* Map one page; flags without PAGE_PRESENT.  NX is dropped where the CPU has
  * no NX. */
 void paging_map(uint64_t address, uint64_t physical, uint64_t flags);
+/* No CPU uses the mapping when it returns. */
 void paging_unmap(uint64_t address);
 bool paging_is_mapped(uint64_t address);
+/* The entry that maps the page, of 4 KiB or larger; 0 if none does. */
+uint64_t paging_entry(uint64_t address);
 
 /* Make [physical, physical + size) readable in the direct map; returns it. */
 void *paging_map_direct(uint64_t physical, uint64_t size);

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import pytest
 
 from debug.sources.elf_symbols import ElfFile
+from debug.stages.table import BUILT_IN
 from tests.boot import machine, verdict
 from tests.boot.gdbstub import RBX, GdbStub
 
@@ -103,6 +104,13 @@ def endless_map(gdb: GdbStub) -> None:
         gdb.write(at, struct.pack("<I", 0xFFFFFFFC))
 
 
+def leave_little_memory(gdb: GdbStub) -> None:
+    """What is called RAM ends inside the kernel."""
+    for at, start, _ in regions(gdb):
+        if start == 0x100000:
+            patch(gdb, at + 12, struct.pack("<Q", 0x10000))
+
+
 CASES: dict[str, tuple[Callable[[GdbStub], None], str, tuple[str, ...]]] = {
     "madt-checksum": (spoil_checksum, "BAD_MADT", ("do not add up to 0", "update the firmware")),
     "madt-length": (spoil_length, "BAD_MADT", ("shorter than a MADT's header",)),
@@ -111,25 +119,33 @@ CASES: dict[str, tuple[Callable[[GdbStub], None], str, tuple[str, ...]]] = {
     "no-low-page": (take_low_memory, "NO_LOW_PAGE", ("no free page below 640 KiB",)),
     "one-low-page": (leave_one_low_page, "NO_LOW_PAGE", ("pages below 640 KiB for the trace",)),
     "no-memory-map": (hide_map, "BAD_LOADER", ("no memory map",)),
+    "little-memory": (leave_little_memory, "NO_MEMORY", ("KiB of free memory", "qemu -m 128")),
     "endless-memory-map": (endless_map, "BAD_LOADER", ("damaged",)),
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_one_clear_message(kernel: Path, name: str) -> None:
-    spoil, code, texts = CASES[name]
+def boot_spoilt(
+    kernel: Path, spoil: Callable[[GdbStub], None], cpus: str = str(CPUS)
+) -> machine.Boot:
+    """A self-test boot whose memory is changed when the kernel is entered."""
     entry = ElfFile(kernel / "lamppost.elf").address("boot_start32")
     assert entry is not None
     image = machine.kernel_image(kernel, "selftest")
     extra = ["-accel", machine.SINGLE, "-m", f"{RAM_SIZE >> 20}M"]
-    with machine.qemu(image, str(CPUS), extra, gdb=True) as guest:
+    with machine.qemu(image, cpus, extra, gdb=True) as guest:
         gdb = guest.gdb
         assert gdb is not None
         assert gdb.run_to(entry) == 0
         gdb.use_physical_memory()
         spoil(gdb)
         gdb.resume()
-        boot = guest.run()
+        return guest.run()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_clear_message(kernel: Path, name: str) -> None:
+    spoil, code, texts = CASES[name]
+    boot = boot_spoilt(kernel, spoil)
     assert boot.exit_code == EXITS[code] << 1 | 1, boot.e9.decode("latin-1")
     for stream in (boot.e9, boot.com1):
         trace = verdict.decode_whole(stream, name)
@@ -138,6 +154,111 @@ def test_one_clear_message(kernel: Path, name: str) -> None:
         assert message[0].startswith("lamppost: ")
         assert all(text in message[0] for text in texts), message[0]
         assert verdict.exit_argument(trace) == EXITS[code]
+
+
+def swap_regions(gdb: GdbStub) -> None:
+    found = [at for at, start, _ in regions(gdb) if start in (0, 0x100000)]
+    one, other = (gdb.read(at + 4, 20) for at in found)
+    gdb.write(found[0] + 4, other)
+    gdb.write(found[1] + 4, one)
+
+
+def claim_default_page(gdb: GdbStub) -> None:
+    """Another type claims 0x8000 too, as firmware may."""
+    for at, start, _ in regions(gdb):
+        if start == 0xF0000:
+            gdb.write(at + 4, struct.pack("<QQ", 0x8000, 1))
+
+
+def wrap_region(gdb: GdbStub) -> None:
+    for at, start, _ in regions(gdb):
+        if start == 0xF0000:
+            gdb.write(at + 4, struct.pack("<QQ", (1 << 64) - 0x1000, 0x2000))
+
+
+REPAIRED: dict[str, tuple[Callable[[GdbStub], None], str, int]] = {
+    "unsorted": (swap_regions, "", 0x8000),
+    "overlap": (claim_default_page, "entries of different types overlap in 1 places", 0x9000),
+    "wrap": (wrap_region, "1 entries ignored", 0x8000),
+}
+
+
+@pytest.mark.parametrize("name", REPAIRED)
+def test_a_map_that_can_be_used_is(kernel: Path, name: str) -> None:
+    spoil, text, page = REPAIRED[name]
+    boot = boot_spoilt(kernel, spoil)
+    assert boot.exit_code == EXITS["OK"] << 1 | 1, boot.e9.decode("latin-1")
+    trace = verdict.decode_whole(boot.e9, name)
+    assert trace.console.count("memory map: ") == bool(text)
+    assert text in trace.console
+    copied = BUILT_IN.by_name["BSP_TRAMPOLINE"].code
+    assert [f.argument for f in trace.frames if f.code == copied] == [page]
+
+
+LISTED = "2,maxcpus=4"  # the MADT begins with four entries of type 0: room for two of type 9
+
+
+def rewrite_cpus(gdb: GdbStub, entries: bytes) -> None:
+    """Put entries in place of the first four, and make the checksum right."""
+    madt = find_table(gdb, b"APIC")
+    assert len(entries) == 32
+    patch(gdb, madt + 44, entries)
+    gdb.write(madt + 9, b"\0")
+    length = struct.unpack("<I", gdb.read(madt + 4, 4))[0]
+    gdb.write(madt + 9, bytes([-sum(gdb.read(madt, length)) & 0xFF]))
+
+
+def apic(apic_id: int, flags: int, length: int = 8) -> bytes:
+    return struct.pack("<BBBBI", 0, length, apic_id, apic_id, flags)
+
+
+def x2apic(apic_id: int, flags: int) -> bytes:
+    return struct.pack("<BBHIII", 9, 16, 0, apic_id, flags, apic_id)
+
+
+class Listed(NamedTuple):
+    entries: bytes
+    exit: str
+    online: str
+    says: str
+
+
+# 1: enabled, 2: online-capable.  The machine has the CPUs 0 and 1.
+MADTS = {
+    "x2apic-only": Listed(x2apic(0, 1) + x2apic(1, 1), "OK", "2 of 2", ""),
+    "both-types": Listed(apic(0, 1) + x2apic(1, 1) + apic(1, 1), "OK", "2 of 2", ""),
+    "ap-disabled": Listed(apic(0, 1) + apic(1, 0) + apic(2, 0) + apic(3, 2), "OK", "1 of 1", ""),
+    "ap-first": Listed(apic(1, 1) + apic(0, 1) + apic(2, 0) + apic(3, 0), "OK", "2 of 2", ""),
+    "id-beyond-xapic": Listed(
+        x2apic(0, 1) + x2apic(300, 1),
+        "TOO_MANY_CPUS",
+        "1 of 1",
+        "CPU with APIC ID 300 left alone: xAPIC can't address IDs above 254",
+    ),
+    "cut-short": Listed(
+        apic(0, 1) + apic(1, 1) + apic(2, 0) + apic(3, 1, 250),
+        "OK",
+        "2 of 2",
+        "the MADT has 1 entries whose length can't be right",
+    ),
+    "absent-cpu": Listed(
+        apic(0, 1) + apic(1, 1) + apic(9, 1) + apic(3, 0),
+        "MISSING_CPU",
+        "2 of 3",
+        "CPU 2 (APIC ID 9) did not arrive within",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADTS)
+def test_cpus_are_what_the_madt_lists(kernel: Path, name: str) -> None:
+    listed = MADTS[name]
+    boot = boot_spoilt(kernel, lambda gdb: rewrite_cpus(gdb, listed.entries), LISTED)
+    assert boot.exit_code == EXITS[listed.exit] << 1 | 1, boot.e9.decode("latin-1")
+    trace = verdict.decode_whole(boot.e9, name)
+    assert f"{listed.online} CPUs online\n" in trace.console
+    assert listed.says in trace.console
+    assert trace.console.count("MADT") == listed.says.count("MADT")
 
 
 def test_more_cpus_than_supported(kernel_for_4_cpus: Path) -> None:

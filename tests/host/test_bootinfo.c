@@ -193,6 +193,7 @@ static void more_regions_than_are_kept(void **state)
     size_t size = seal(&i);
     assert_null(read_image(MAGIC2, i.words, size));
     assert_int_equal(info.region_count, BOOT_REGIONS_MAX);
+    assert_int_equal(info.dropped, 10);
 }
 
 static void multiboot2_without_a_map(void **state)
@@ -288,6 +289,98 @@ static void knows_what_is_ram(void **state)
     assert_true(bootinfo_is_ram(&info, 0x9000, 0xa000));
 }
 
+/* Entries as they come: {start, length, type}. */
+static void read_map(const uint64_t (*entries)[3], size_t count)
+{
+    struct image1 image = image1();
+    assert_in_range(count, 1, 3);
+    for (size_t i = 0; i < count; i++) {
+        image.regions[i].start = entries[i][0];
+        image.regions[i].length = entries[i][1];
+        image.regions[i].type = (uint32_t)entries[i][2];
+    }
+    image.mmap_length = (uint32_t)(count * sizeof image.regions[0]);
+    assert_null(read_image(MAGIC1, &image, sizeof image));
+}
+
+static void an_unsorted_map_with_holes(void **state)
+{
+    read_map((const uint64_t[][3]){{0x300000, 0x100000, 1},
+                                   {0x100000, 0x100000, 1},
+                                   {0x400000, 0x1000, 1}},
+             3);
+    assert_int_equal(info.ram_count, 2);
+    assert_int_equal(info.ram[0].start, 0x100000);
+    assert_int_equal(info.ram[0].end, 0x200000);
+    assert_int_equal(info.ram[1].start, 0x300000);
+    assert_int_equal(info.ram[1].end, 0x401000);
+    assert_int_equal(info.overlaps, 0);
+    assert_true(bootinfo_is_ram(&info, 0x3ff000, 0x401000));
+    assert_false(bootinfo_is_ram(&info, 0x1ff000, 0x300000));
+}
+
+static void ram_that_another_type_claims_is_none(void **state)
+{
+    read_map((const uint64_t[][3]){{0x100000, 0x400000, 1},
+                                   {0x200000, 0x100000, 2},
+                                   {0x280000, 0x300000, 1}},
+             3);
+    assert_int_equal(info.ram_count, 2);
+    assert_int_equal(info.ram[0].end, 0x200000);
+    assert_int_equal(info.ram[1].start, 0x300000);
+    assert_int_equal(info.ram[1].end, 0x580000);
+    assert_true(info.overlaps > 0);
+    assert_int_equal(info.ignored, 0);
+}
+
+static void the_same_entry_twice_is_no_contradiction(void **state)
+{
+    read_map(
+        (const uint64_t[][3]){{0x100000, 0x100000, 1}, {0x100000, 0x100000, 1}},
+        2);
+    assert_int_equal(info.ram_count, 1);
+    assert_int_equal(info.overlaps, 0);
+}
+
+static void entries_that_can_not_be_are_counted(void **state)
+{
+    read_map((const uint64_t[][3]){{0x100000, 0x100000, 1},
+                                   {0x200000, 0, 1},
+                                   {~0ull - 10, 100, 1}},
+             3);
+    assert_int_equal(info.ignored, 2);
+    assert_int_equal(info.ram_count, 1);
+}
+
+/* Any map: each byte is RAM exactly if an entry says so and none denies it. */
+static void ram_is_what_the_entries_say(void **state)
+{
+    for (int round = 0; round < 3000; round++) {
+        struct image2 i = {.count = 2};
+        uint32_t count = 1 + below(12);
+        put_map(&i, 24, count);
+        size_t first = i.count - count * 6;
+        for (size_t n = 0; n < count; n++) {
+            i.words[first + n * 6] = below(64);
+            i.words[first + n * 6 + 2] = below(32);
+            i.words[first + n * 6 + 4] = 1 + below(3);
+        }
+        size_t size = seal(&i);
+        read_image(MAGIC2, i.words, size);
+        for (uint64_t byte = 0; byte < 100; byte++) {
+            bool ram = false, other = false;
+            for (size_t r = 0; r < info.region_count; r++)
+                if (info.regions[r].start <= byte && byte < info.regions[r].end)
+                    *(info.regions[r].type == REGION_RAM ? &ram : &other) =
+                        true;
+            assert_int_equal(bootinfo_is_ram(&info, byte, byte + 1),
+                             ram && !other);
+        }
+        for (size_t r = 1; r < info.ram_count; r++)
+            assert_true(info.ram[r - 1].end < info.ram[r].start);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -305,6 +398,11 @@ int main(void)
         cmocka_unit_test(survives_mutations),
         cmocka_unit_test(refuses_other_loaders),
         cmocka_unit_test(knows_what_is_ram),
+        cmocka_unit_test(an_unsorted_map_with_holes),
+        cmocka_unit_test(ram_that_another_type_claims_is_none),
+        cmocka_unit_test(the_same_entry_twice_is_no_contradiction),
+        cmocka_unit_test(entries_that_can_not_be_are_counted),
+        cmocka_unit_test(ram_is_what_the_entries_say),
     };
     return cmocka_run_group_tests_name("bootinfo", tests, NULL, NULL);
 }
