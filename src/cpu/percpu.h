@@ -2,6 +2,8 @@
 /* What each CPU has to itself, reached through GS base. */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cpu/cpu.h"
@@ -14,6 +16,8 @@ struct percpu {
     struct lcpu *lcpu;
     struct trace_record *record;
     struct descriptor_tables tables;
+    bool in_handler;          /* of an interrupt */
+    unsigned preemption_offs; /* while not 0, the thread keeps the CPU */
 } __attribute__((aligned(64)));
 
 static inline struct percpu *this_cpu(void)
@@ -21,6 +25,24 @@ static inline struct percpu *this_cpu(void)
     struct percpu *self;
     __asm__ volatile("mov %%gs:0, %0" : "=r"(self));
     return self;
+}
+
+/* One instruction each: a thread that is moved to another CPU between reading
+ * this_cpu() and adding would change the wrong one's. */
+static inline void preemption_off(void)
+{
+    __asm__ volatile("incl %%gs:%c0"
+                     :
+                     : "i"(offsetof(struct percpu, preemption_offs))
+                     : "memory", "cc");
+}
+
+static inline void preemption_on(void)
+{
+    __asm__ volatile("decl %%gs:%c0"
+                     :
+                     : "i"(offsetof(struct percpu, preemption_offs))
+                     : "memory", "cc");
 }
 
 /* The area of the CPU with this index, and GS base of the CPU that calls. */
