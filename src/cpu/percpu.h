@@ -2,6 +2,7 @@
 /* What each CPU has to itself, reached through GS base. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,9 @@ struct percpu {
     struct descriptor_tables tables;
     bool in_handler;          /* of an interrupt */
     unsigned preemption_offs; /* while not 0, the thread keeps the CPU */
+    _Atomic bool listens;   /* it takes interrupts (smp/call.h) */
+    _Atomic uint64_t ticks; /* of its timer, since the CPU came up */
+    uint64_t next_tick;     /* TSC */
 } __attribute__((aligned(64)));
 
 static inline struct percpu *this_cpu(void)
