@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+TUTORIAL = ROOT / "docs" / "tutorial"
 
 
 class ScratchError(Exception):
@@ -28,10 +29,18 @@ def make(directory: Path) -> Path:
             target = tree / raw.decode()
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    _as_a_checkout(tree)
     if (ROOT / "build").is_dir():
         skip = shutil.ignore_patterns("labs", "mystery", "host", "foreign", "tutorial")
         shutil.copytree(ROOT / "build", tree / "build", ignore=skip, copy_function=shutil.copy2)
     return tree
+
+
+def _as_a_checkout(tree: Path) -> None:
+    """What a reader has: a clone in which nothing is changed yet."""
+    git = ("git", "-C", str(tree), "-c", "user.name=reader", "-c", "user.email=reader@localhost")
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "as cloned")):
+        subprocess.run([*git, *command], check=True, capture_output=True)
 
 
 def apply(tree: Path, diff: str) -> None:
