@@ -86,7 +86,7 @@ tutorial-update: setup-test kernel ## write what the chapters' commands print in
 	@$(PYTHON) -m tests.tutorial $(CHAPTER)
 
 pristine: ## put the sources back as they were cloned; git stash keeps your changes
-	@git stash push -q -- src trampoline bochsrc && git status --short
+	@git stash push -q -- src trampoline bochsrc
 
 check-%: setup $$(BUILD)/lamppost.elf # a chapter's exercise: your trace against the expected one
 	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)

@@ -43,7 +43,7 @@ def _words(token: Optional[str], table: StageTable) -> str:
         return "nothing more"
     token = token.rstrip(WILDCARD)
     stage = table.get(int(token.partition("=")[0], 16))
-    return f"{token} {stage.name if stage else '(a stage that trampoline/stages.h does not have)'}"
+    return f"{token} {stage.name if stage else '(not in trampoline/stages.h)'}"
 
 
 def lane_difference(lane: Lane, expected: Sequence[str], table: StageTable) -> Optional[str]:

@@ -46,7 +46,7 @@ def _as_a_checkout(tree: Path) -> None:
 def apply(tree: Path, diff: str) -> None:
     """Apply a unified diff.  Raises ScratchError."""
     done = subprocess.run(
-        ["patch", "-p1", "--fuzz=0", "--batch", "-d", str(tree)],
+        ["patch", "-p1", "--fuzz=0", "--batch", "--no-backup-if-mismatch", "-d", str(tree)],
         input=diff,
         capture_output=True,
         text=True,
