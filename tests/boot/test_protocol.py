@@ -72,7 +72,7 @@ def wait_for_all(guest: machine.Machine) -> None:
 def has_all(record: MemoryTrace) -> bool:
     """Whether the last lamp of every CPU is in the record."""
     last = {cpu.events[-1].code for cpu in record.cpus if cpu.events}
-    return last <= {verdict.ENTERED_SCHEDULER, verdict.BSP_LAST} and len(record.cpus) == CPUS
+    return last <= {verdict.AP_LAST, verdict.BSP_LAST} and len(record.cpus) == CPUS
 
 
 def mended_by_memory(record: MemoryTrace) -> bool:
