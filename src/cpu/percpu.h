@@ -16,6 +16,9 @@ struct percpu {
     struct percpu *self; /* at GS:0 */
     struct lcpu *lcpu;
     struct trace_record *record;
+    /* The next entry of the record and its end, where STAGE() need write
+     * nothing else (trace/stage.h); else both NULL. */
+    struct trace_entry *entry, *entries_end;
     struct descriptor_tables tables;
     bool in_handler;          /* of an interrupt */
     unsigned preemption_offs; /* while not 0, the thread keeps the CPU */
