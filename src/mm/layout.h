@@ -15,11 +15,10 @@
  */
 #pragma once
 
-#define DIRECT_MAP   0xffff800000000000
-#define KERNEL_BASE  0xffffffff80000000
-#define STACKS_BASE  0xffffffffc0000000
-#define THREADS_BASE 0xffffffffd0000000
-#define DEVICE_BASE  0xffffffffe0000000
+#define DIRECT_MAP  0xffff800000000000
+#define KERNEL_BASE 0xffffffff80000000
+#define STACKS_BASE 0xffffffffc0000000
+#define DEVICE_BASE 0xffffffffe0000000
 
 #define KERNEL_PHYSICAL 0x100000
 /* The boot page tables map this much, low and at KERNEL_BASE. */
@@ -40,4 +39,5 @@
 #define STACK_SLOT 0x10000
 /* A thread's, and what is unmapped below it: any overflow by less than half
  * of this is seen (src/sched/thread.c). */
-#define THREAD_SLOT 0x8000
+#define THREADS_BASE 0xffffffffd0000000
+#define THREAD_SLOT  0x8000
