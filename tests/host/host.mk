@@ -40,17 +40,19 @@ HOST_OF_test_spinlock   := src/smp/spinlock.c tests/host/machine.c
 HOST_OF_test_string     :=
 HOST_OF_test_trace      := src/trace/trace.c tests/host/ports.c
 HOST_OF_test_trampoline := src/smp/trampoline.c
+HOST_OF_test_wait       := src/sched/wait.c src/smp/spinlock.c \
+			   tests/host/machine.c
 HOST_OF_frames          := src/trace/trace.c tests/host/ports.c
 HOST_OF_madt_cpus       := src/acpi/madt.c
 
 HOST_CFLAGS_test_trampoline = -Dmemcpy=lossy_memcpy
 
 # These ask for their CPU: a thread of the host is one (machine.h).
-HOST_MACHINE := test_barrier test_buddy test_heap test_spinlock
+HOST_MACHINE := test_barrier test_buddy test_heap test_spinlock test_wait
 
 # What several CPUs use at once, under ThreadSanitizer too.
 HOST_TSAN := $(addsuffix -tsan,test_barrier test_buddy test_deque test_heap \
-	       test_madt test_spinlock)
+	       test_madt test_spinlock test_wait)
 
 # Sources with one memory order weakened (mutants/NAME.patch), and the test
 # that must catch it: test_host.py wants these programs to fail.
