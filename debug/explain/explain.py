@@ -16,6 +16,7 @@ from debug.explain import (
     delivery,
     fault,
     laxness,
+    locks,
     observed,
     panic,
     recursion,
@@ -51,7 +52,7 @@ def explain(evidence: Evidence) -> Explanation:
     culprit = chain.culprit(machine) if died else _doomed(machine)
     predicted, died = not died and culprit is not None, died or culprit is not None
     views, findings = _cpus(machine, culprit, died)
-    findings += arrival.machine_findings(machine) + panic.said(machine)
+    findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += conduct.findings(machine, views)
     status = _status(machine, views, findings, died)

@@ -43,8 +43,9 @@ static void describe(const struct thread *t)
                        (void *)t->wants, other->id, other->name);
     else if (other)
         console_printf("    thread %u \"%s\" waits for the end of thread %u "
-                       "\"%s\"\n",
-                       t->id, t->name, other->id, other->name);
+                       "\"%s\"%s\n",
+                       t->id, t->name, other->id, other->name,
+                       other->state == THREAD_ENDED ? ", which has ended" : "");
     else
         console_printf("    thread %u \"%s\" waits in the queue \"%s\" (%p)\n",
                        t->id, t->name, t->waits_in->lock.name,
@@ -58,6 +59,8 @@ static const char *verdict(const struct thread *thread)
     for (; awaited(thread); thread = awaited(thread))
         if (++steps > THREADS_MAX)
             return "deadlock: threads wait for each other";
+    if (thread->state == THREAD_ENDED)
+        return "lost wake-up: a thread waits for the end of one that has ended";
     return thread->wants ? "lost wake-up: a thread waits for a mutex that is "
                            "free"
                          : "lost wake-up: a thread waits in a queue, and "
