@@ -90,10 +90,10 @@ def _play(block: Block, todo: list[Step], session: Session) -> tuple[list[str], 
             came = session.run(step, following)
         except SessionError as error:
             raise SessionError(f"(line {block.line + 1 + step.index}) {error}") from error
-        shown = list(step.shown)
+        shown, below = list(step.shown), step.index + step.length
         if (wrong := transcript.compare(shown, came)) is not None:
-            stale.append(f"{block.at(step.index + 1 + wrong.index)}: {wrong}")
-        body = block.lines[step.index : step.index + 1]
+            stale.append(f"{block.at(below + wrong.index)}: {wrong}")
+        body = block.lines[step.index : below]
         fresh += [*body, *transcript.update(shown, came)]
     return fresh, stale
 

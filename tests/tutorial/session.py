@@ -26,29 +26,40 @@ class SessionError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One command at one prompt, and what is shown below it; `index`: its line in the block."""
+    """One command at one prompt, and what is shown below it.
+
+    `index`: its first line in the block; `length`: how many lines it has.
+    """
 
     prompt: str
     command: str
     shown: tuple[str, ...]
     index: int
+    length: int = 1
 
 
 def steps(lines: tuple[str, ...]) -> list[Step]:
     """The body of a session block as steps.  Raises SessionError."""
-    found: list[tuple[str, str, list[str], int]] = []
+    found: list[tuple[str, list[str], list[str], int]] = []
     for index, line in enumerate(lines):
         prompt = next((p for p in PROMPTS if line.startswith(p) or line == p.rstrip()), None)
         if prompt is not None:
-            found.append((prompt, line[len(prompt) :], [], index))
-        elif found and found[-1][0] == "$ " and found[-1][1].endswith("\\"):
-            prompt, command, shown, at = found[-1]
-            found[-1] = (prompt, command[:-1] + line.strip(), shown, at)
+            found.append((prompt, [line[len(prompt) :]], [], index))
+        elif found and found[-1][0] == "$ " and found[-1][1][-1].endswith("\\"):
+            found[-1][1].append(line.strip())
         elif found:
             found[-1][2].append(line)
         else:
             raise SessionError(f"a session begins with a prompt, one of {', '.join(PROMPTS)}")
-    return [Step(prompt, command, tuple(shown), at) for prompt, command, shown, at in found]
+    return [
+        Step(prompt, _joined(command), tuple(shown), at, len(command))
+        for prompt, command, shown, at in found
+    ]
+
+
+def _joined(command: list[str]) -> str:
+    """One line of a command that a backslash continues on the next."""
+    return "".join([*(line[:-1] for line in command[:-1]), command[-1]])
 
 
 class Session:
