@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # The first AP at each lamp from 30 to 60, and the registers that make its mode.
 disable
 
