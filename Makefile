@@ -25,7 +25,7 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 # ---------------------------------------------------------------- for everybody
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate reports sweep tutorial tutorial-update
+	clean setup setup-test readme generate reports sweep fuzz tutorial tutorial-update
 help: ## list the targets
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -89,6 +89,9 @@ check-%: setup $(own) # a chapter's exercise: your trace against the expected on
 
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
 	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
+
+fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, FILES=)
+	@$(PYTHON) -m tests.fuzz $(if $(RUNS),--runs $(RUNS)) $(FILES)
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench
