@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Iterable, Sequence
 
 from debug.cli.errors import CommandError
@@ -22,6 +23,7 @@ from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
 from debug.sources.files import FileError, FileReader
 from debug.sources.kinds import Kind
 from debug.sources.witness import NAMES, Witness, merge
+from debug.stages.elf import own_table
 from debug.stages.frames import FrameDecoder
 from debug.stages.gather import stages_of
 from debug.stages.trace import TraceBuilder
@@ -106,8 +108,13 @@ def explain(witness: Witness, symbols: ElfSymbols, cpus: int | None = None) -> D
 
 
 def _completed(evidence: Evidence, symbols: ElfSymbols, cpus: int | None) -> Evidence:
-    stages = evidence.stages or stages_of({}, evidence.memory)
-    return replace(evidence, symbols=symbols, stages=stages, expected_cpus=cpus)
+    return replace(
+        evidence,
+        symbols=symbols,
+        stages=evidence.stages or stages_of({}, evidence.memory),
+        stage_table=own_table(Path(file.path) for file in symbols.files),
+        expected_cpus=cpus,
+    )
 
 
 def _agreed(diagnoses: Sequence[Diagnosis]) -> frozenset[str]:
@@ -120,8 +127,10 @@ def _agreed(diagnoses: Sequence[Diagnosis]) -> frozenset[str]:
 
 
 def _said_once(cause: Cause, witness: Witness) -> Cause:
-    """The cause, only likely if it rests on lines that nothing in a file of text confirms: on IPIs, on
-    registers in Bochs's log without its word, or, where no cause has a name, on the absence of an earlier exception.
+    """The cause, only likely if it rests on lines that nothing in a file of text confirms.
+
+    These are IPIs, registers in Bochs's log without its own reason, and, where no cause has a
+    name, the absence of an earlier exception.
     """
     if not isinstance(witness.evidence.memory, NoMemory):
         return cause

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from debug.evidence import Evidence, StageEvent
+from debug.stages.model import StageTable
 from debug.stages.table import BUILT_IN
 
 AP_REAL16, AP_SEGMENTS, AP_GDT, AP_PE = 0x10, 0x11, 0x12, 0x13
@@ -22,7 +23,7 @@ BSP_PROT32, BSP_HIGH, BSP_C, BSP_ACPI = 0xB0, 0xB7, 0xB8, 0xBD
 BSP_TRAMPOLINE, BSP_RELOCATED, BSP_TABLES_READY = 0xC0, 0xC1, 0xC2
 BSP_INIT_SENT, BSP_SIPI_SENT, BSP_AP_SEEN, BSP_AP_MISSING = 0xC3, 0xC4, 0xC5, 0xC6
 BSP_ALL_ONLINE, BSP_SCHEDULER, BSP_EXIT = 0xC7, 0xC9, 0xCF
-AP_APIC = 0xA3
+AP_APIC, AP_INTERRUPTS, BSP_INTERRUPTS = 0xA3, 0xA7, 0xCA
 EXCEPTION, PANIC, STOPPED, BOOT_ERROR = 0xE0, 0xE1, 0xE2, 0xE4
 
 MEMORY = "memory"  # StageEvent.source of the record in memory
@@ -70,9 +71,12 @@ def arguments(evidence: Evidence, code: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def describe(code: int) -> tuple[str, str, str]:
-    """(name, what became true, what the next step needs) of a stage; generic for an unknown one."""
-    entry = BUILT_IN.get(code)
+def describe(code: int, table: Optional[StageTable] = None) -> tuple[str, str, str]:
+    """(name, what became true, what the next step needs) of a stage; generic for an unknown one.
+
+    `table` is the guest's own, which may give codes of ours another meaning.
+    """
+    entry = (table or BUILT_IN).get(code)
     if entry is not None:
         return entry.name, entry.became, entry.needs
     return f"stage {code:02x}", "a stage that this table does not know", "unknown"

@@ -125,7 +125,10 @@ def judge(pieces: Sequence[Piece]) -> Agreement:
     if before is not None and _same_place(before.registers, chain[0].registers):
         names = differences(before.registers, chain[0].registers)
         if before.wrong and not names:
-            return _lost("two records at one place differ in themselves")
+            readings = _outvoted(before.readings, [record.registers for record in chain])
+            return _lost(
+                "two records at one place differ in themselves", [before, *chain], readings
+            )
         if 0 < len(names) <= _NEARLY or before.wrong:
             return _differ("two records at one place", before, chain[0], names, chain)
     if len(chain) < 2 or not all(record.confirmed for record in chain):
