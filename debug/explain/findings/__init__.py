@@ -58,6 +58,7 @@ from debug.explain.findings.state import (
     SharedStack,
     Spinning,
     StackState,
+    WaitsFor,
 )
 from debug.explain.model import Finding
 
@@ -110,6 +111,7 @@ __all__ = [
     "SipiReceived",
     "SipiVectorWrong",
     "Spinning",
+    "WaitsFor",
     "StackState",
     "StageReached",
     "StartedAgain",
