@@ -16,6 +16,7 @@ from debug.report.diagnosis import Diagnosis
 # Bochs interprets: on a busy host a guest's two seconds take it half a minute.
 BOCHS_PATIENCE = 4
 SETTLES = 3.0  # seconds without output after the CPUs were counted
+TESTS_SETTLE = 30.0  # the same where the kernel tests itself: one check may take long
 _COUNTED = re.compile(rb"[0-9]+ of [0-9]+ CPUs online")  # src/kmain.c
 
 
@@ -27,6 +28,7 @@ class Settled:
     """
 
     on_output: Optional[Callable[[bytes], None]] = None
+    patience: float = SETTLES
     _tail: bytes = b""
     _last: Optional[float] = None
 
@@ -39,7 +41,7 @@ class Settled:
             self.on_output(data)
 
     def is_over(self) -> bool:
-        return self._last is not None and time.monotonic() - self._last > SETTLES
+        return self._last is not None and time.monotonic() - self._last > self.patience
 
 
 def diagnose(
@@ -57,7 +59,8 @@ def diagnose(
         argv = replace(kernel, extra=lab.qemu).qemu()
     else:
         argv = replace(kernel, extra=lab.bochs).bochs()
-    settled = Settled(on_output)
+    tests_itself = "selftest" in lab.options.split()
+    settled = Settled(on_output, TESTS_SETTLE if tests_itself else SETTLES)
     wishes = Wishes(
         timeout=lab.timeout * (BOCHS_PATIENCE if emulator == "bochs" else 1),
         cpus=lab.cpus,
