@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -28,38 +28,32 @@ class SessionError(Exception):
 class Step:
     """One command at one prompt, and what is shown below it.
 
-    `index`: its first line in the block; `length`: how many lines it has.
+    `index` is the line of the block that it begins at, `extent` how many lines it takes.
     """
 
     prompt: str
     command: str
     shown: tuple[str, ...]
     index: int
-    length: int = 1
+    extent: int = 1
 
 
 def steps(lines: tuple[str, ...]) -> list[Step]:
     """The body of a session block as steps.  Raises SessionError."""
-    found: list[tuple[str, list[str], list[str], int]] = []
+    found: list[Step] = []
     for index, line in enumerate(lines):
         prompt = next((p for p in PROMPTS if line.startswith(p) or line == p.rstrip()), None)
+        last = found[-1] if found else None
         if prompt is not None:
-            found.append((prompt, [line[len(prompt) :]], [], index))
-        elif found and found[-1][0] == "$ " and found[-1][1][-1].endswith("\\"):
-            found[-1][1].append(line.strip())
-        elif found:
-            found[-1][2].append(line)
-        else:
+            found.append(Step(prompt, line[len(prompt) :], (), index))
+        elif last is None:
             raise SessionError(f"a session begins with a prompt, one of {', '.join(PROMPTS)}")
-    return [
-        Step(prompt, _joined(command), tuple(shown), at, len(command))
-        for prompt, command, shown, at in found
-    ]
-
-
-def _joined(command: list[str]) -> str:
-    """One line of a command that a backslash continues on the next."""
-    return "".join([*(line[:-1] for line in command[:-1]), command[-1]])
+        elif last.prompt == "$ " and last.command.endswith("\\"):
+            command = last.command[:-1] + line.strip()
+            found[-1] = replace(last, command=command, extent=last.extent + 1)
+        else:
+            found[-1] = replace(last, shown=(*last.shown, line))
+    return found
 
 
 class Session:
