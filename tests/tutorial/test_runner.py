@@ -115,14 +115,6 @@ def test_a_session_begins_with_a_prompt() -> None:
         steps(("output of nothing",))
 
 
-def test_a_command_on_two_lines_is_one_and_stays_on_two(tmp_path: Path) -> None:
-    chapter = tmp_path / "README.md"
-    chapter.write_text("```console\n$ echo one \\\n    two\n```\n", encoding="utf-8")
-    outcome = execute(chapter, tmp_path / "scratch")
-    assert [line.partition(": ")[0] for line in outcome.stale] == [f"{chapter}:4"]
-    assert outcome.fresh == {1: ["$ echo one \\", "    two", "one two"]}
-
-
 LINES = st.lists(st.text(alphabet="ab …", max_size=4).map(str.rstrip), max_size=8)
 PLAIN = st.lists(st.text(alphabet="ab ", max_size=4).map(str.rstrip), max_size=8)
 
