@@ -91,6 +91,9 @@ pristine: ## put the sources back as they were cloned; git stash keeps your chan
 check-%: setup $$(BUILD)/lamppost.elf # a chapter's exercise: your trace against the expected one
 	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)
 
+# An exercise for Bochs needs the ISO.
+check-13: $$(BUILD)/lamppost.iso
+
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
 	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
 

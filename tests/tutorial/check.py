@@ -94,8 +94,10 @@ def check(exercise: Exercise, kernel: Kernel) -> int:
     for program in host.others():
         print(f"note: {program}")
     for boot in exercise.boots:
-        kernel = replace(kernel, cpus=boot.cpus, options=boot.options, extra=REPEATABLE)
-        seen = observe(kernel.qemu(), watch(kernel))
+        kernel = replace(kernel, cpus=boot.cpus, options=boot.options)
+        on_qemu = boot.emulator == "qemu"
+        argv = replace(kernel, extra=REPEATABLE).qemu() if on_qemu else kernel.bochs()
+        seen = observe(argv, watch(kernel))
         wrong = difference(boot, seen.evidence.stages, seen.explanation)
         if wrong is not None:
             print(f"{exercise.chapter}: not yet\n  {wrong}")
