@@ -37,6 +37,7 @@ from debug.explain.findings.fault import (
     SelectorFault,
     SelectorUse,
 )
+from debug.explain.findings.locks import LockReport, LockTrouble
 from debug.explain.findings.machine import (
     ConsoleSays,
     CpuDifference,
@@ -58,6 +59,7 @@ from debug.explain.findings.state import (
     SharedStack,
     Spinning,
     StackState,
+    WaitsFor,
 )
 from debug.explain.model import Finding
 
@@ -89,6 +91,8 @@ __all__ = [
     "IpiUnseen",
     "KernelGaveUp",
     "Laxness",
+    "LockReport",
+    "LockTrouble",
     "LongModeMissing",
     "MapDifference",
     "Misaligned",
@@ -110,6 +114,7 @@ __all__ = [
     "SipiReceived",
     "SipiVectorWrong",
     "Spinning",
+    "WaitsFor",
     "StackState",
     "StageReached",
     "StartedAgain",
