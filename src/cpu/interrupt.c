@@ -3,7 +3,10 @@
 
 #include "apic/apic.h"
 #include "cpu/exception.h"
+#include "cpu/percpu.h"
+#include "cpu/ring3.h"
 #include "sched/sched.h"
+#include "smp/call.h"
 #include "time/timer.h"
 
 static void reschedule(struct trap_frame *frame)
@@ -12,15 +15,36 @@ static void reschedule(struct trap_frame *frame)
     sched_ipi();
 }
 
+static void serve(struct trap_frame *frame)
+{
+    (void)frame;
+    smp_serve();
+}
+
 /* Whatever is not here is an exception, or an interrupt that nobody expects:
  * exception_handle() names it. */
 static void (*const handlers[VECTORS])(struct trap_frame *) = {
     [VECTOR_TIMER] = timer_interrupt,
+    [VECTOR_RING3] = ring3_interrupt,
     [VECTOR_RESCHEDULE] = reschedule,
+    [VECTOR_CALL] = serve,
+    [VECTOR_TLB] = serve,
 };
+
+/* These come at any instruction: between SYSCALL and its SWAPGS too, where
+ * the stub takes ring 0 for the kernel with the kernel's GS base.  They never
+ * return to what they interrupted. */
+static void make_sure_of_gs(uint64_t vector)
+{
+    bool any_time = vector == VECTOR_NMI || vector == VECTOR_DOUBLE_FAULT ||
+                    vector == VECTOR_MACHINE_CHECK;
+    if (any_time && !(rdmsr(MSR_GS_BASE) >> 63))
+        __asm__ volatile("swapgs" : : : "memory");
+}
 
 void interrupt_handle(struct trap_frame *frame)
 {
+    make_sure_of_gs(frame->vector);
     if (frame->vector == VECTOR_SPURIOUS)
         return; /* no EOI [SDM 3A "Spurious Interrupt"] */
     if (!handlers[frame->vector]) {
@@ -29,6 +53,7 @@ void interrupt_handle(struct trap_frame *frame)
     }
     /* First the EOI: a handler may switch to another thread and come back
      * much later.  Interrupts are off until then. */
-    apic_eoi();
+    if (frame->vector != VECTOR_RING3)
+        apic_eoi();
     handlers[frame->vector](frame);
 }

@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cpu/descriptors.h"
@@ -22,3 +24,6 @@ struct stacks {
 struct stacks stacks_map(unsigned idx);
 /* Where they are, once mapped. */
 struct stacks stacks_of(unsigned idx);
+
+/* Is this in the unmapped page below a stack?  Names the stack if so. */
+bool stack_above_guard(uint64_t address, char *name, size_t size);
