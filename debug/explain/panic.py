@@ -48,6 +48,7 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("stack-canary", r"^.*(?:stack smashing|stack canary|stack protector).*$"),
         ("ipi-unanswered", r"^.*CPU .{0,40}(?:did not|does not|failed to) (?:answer|respond).*$"),
         ("panic-in-panic", r"^.*(?:panic inside panic|recursive (?:fault|panic)).*$"),
+        ("gs-swapped", r"^.*\bGS base .{0,60}\bswapgs\b.*$"),
         ("no-tick", r"^.*timer .{0,30}(?:does not|did not|never) (?:tick|fire).*$"),
         ("option", r"^.*unknown (?:kernel )?option.*$"),
         ("loader", r"^.*(?:no multiboot header|without PVH ELF Note|not .{0,20}multiboot).*$"),

@@ -6,8 +6,6 @@
  */
 #include "cpu/exception.h"
 
-#include <stdbool.h>
-
 #include "cpu/percpu.h"
 #include "cpu/probe.h"
 #include "lib/console.h"
@@ -138,7 +136,7 @@ static void report(const struct trap_frame *f)
     backtrace(f->rbp);
 }
 
-void exception_handle(struct trap_frame *frame)
+void exception_handle(struct trap_frame *frame, bool gs_was_wrong)
 {
     if (frame->vector == VECTOR_PAGE_FAULT &&
         frame->rip == (uint64_t)probe_load) {
@@ -155,6 +153,10 @@ void exception_handle(struct trap_frame *frame)
     STAGE_WITH(EXCEPTION, frame->vector);
     panic_begin();
     report(frame);
+    if (gs_was_wrong)
+        console_printf(
+            "    GS base was not the kernel's: one SWAPGS too many or "
+            "too few\n");
     if (last)
         console_printf("    last stage %02x: %s\n", last, stage_sentence(last));
     panic_end("an exception that the kernel does not expect");

@@ -31,24 +31,27 @@ static void (*const handlers[VECTORS])(struct trap_frame *) = {
     [VECTOR_TLB] = serve,
 };
 
-/* These come at any instruction: between SYSCALL and its SWAPGS too, where
- * the stub takes ring 0 for the kernel with the kernel's GS base.  They never
- * return to what they interrupted. */
-static void make_sure_of_gs(uint64_t vector)
+/*
+ * NMI, #DF and #MC come at any instruction: between SYSCALL and its SWAPGS
+ * too, where the stub takes ring 0 for the kernel with the kernel's GS base.
+ * And an exception may come because GS base is wrong.  The report needs it;
+ * nothing that this is done for returns to what it interrupted.
+ */
+static bool mend_gs(uint64_t vector)
 {
-    bool any_time = vector == VECTOR_NMI || vector == VECTOR_DOUBLE_FAULT ||
-                    vector == VECTOR_MACHINE_CHECK;
-    if (any_time && !(rdmsr(MSR_GS_BASE) >> 63))
-        __asm__ volatile("swapgs" : : : "memory");
+    if (vector >= VECTOR_EXCEPTIONS || rdmsr(MSR_GS_BASE) >> 63)
+        return false;
+    __asm__ volatile("swapgs" : : : "memory");
+    return true;
 }
 
 void interrupt_handle(struct trap_frame *frame)
 {
-    make_sure_of_gs(frame->vector);
+    bool gs_was_wrong = mend_gs(frame->vector);
     if (frame->vector == VECTOR_SPURIOUS)
         return; /* no EOI [SDM 3A "Spurious Interrupt"] */
     if (!handlers[frame->vector]) {
-        exception_handle(frame);
+        exception_handle(frame, gs_was_wrong);
         return;
     }
     /* First the EOI: a handler may switch to another thread and come back

@@ -102,17 +102,29 @@ static void become_reporter(void)
         stop(STOPPED_PANICKED);
 }
 
+/* Nothing that could fault any more, and no lock. */
+static _Noreturn void last_words(void)
+{
+    for (const char *s = "\npanic inside panic: and its line is lost\n"; *s;
+         s++)
+        trace_byte(*s);
+    machine_end(EXIT_PANIC);
+}
+
 void panic_enter(const char *what)
 {
     interrupts_off();
     unsigned outer = this_cpu()->panics++;
     if (!outer)
         return;
-    if (outer > 1)
-        machine_end(EXIT_PANIC); /* that one line broke too */
+    if (outer == 2)
+        last_words();
+    if (outer > 2)
+        machine_end(EXIT_PANIC);
     become_reporter();
-    STAGE(PANIC_NESTED);
+    /* The line first: it needs less than the lamp does. */
     console_printf("panic inside panic: %s\n", what);
+    STAGE(PANIC_NESTED);
     machine_exit(EXIT_PANIC);
 }
 

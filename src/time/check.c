@@ -4,17 +4,18 @@
 #include "lib/console.h"
 #include "selftest.h"
 #include "smp/call.h"
-#include "time/pit.h"
 #include "time/timer.h"
 #include "time/tsc.h"
 
 #define TICKS          3
 #define TICKS_DEADLINE 2000000 /* µs, from the last tick of any CPU */
 
-#define DELAY_US    10000
-#define DELAY_TRIES 20
-/* One turn of udelay()'s loop and two readings of the PIT. */
-#define DELAY_SLACK_US 40
+#define RATE_TRIES 10
+
+#define DELAY_US    200
+#define DELAY_TRIES 1000
+/* A turn of its loop: of all CPUs, where they share one host thread. */
+#define DELAY_SLACK_US 100
 
 static void start(void *unused)
 {
@@ -76,39 +77,43 @@ static bool ticks_are_not_too_fast(void)
     return us >= least;
 }
 
-/* By the PIT; 0 if that ran out meanwhile. */
-static uint64_t measure_delay(void)
+/* Measured once more: a run of the PIT that was interrupted for too long is
+ * worth nothing, any other must agree. */
+static bool rate_is_right(void)
 {
-    pit_start();
-    struct reading first = clock_read(pit_read);
-    udelay(DELAY_US);
-    struct reading last = clock_read(pit_read);
-    bool usable = !pit_ran_out() && last.count < first.count;
-    pit_stop();
-    return usable ? (uint64_t)(first.count - last.count) * 1000000 / PIT_HZ : 0;
+    uint32_t measured = 0;
+    for (int i = 0; i < RATE_TRIES && !measured; i++)
+        measured = tsc_measure();
+    uint64_t error = (uint64_t)tsc_khz() * CLOCK_ERROR_PPM / 1000000 + 1;
+    bool right = measured + error >= tsc_khz() && measured <= tsc_khz() + error;
+    if (!right)
+        console_printf("# %u kHz, and %u kHz before\n", measured, tsc_khz());
+    return right;
 }
 
-/* It may be too long where a host takes the CPU away, but not each time, and
- * too short never. */
+/* A host may make any delay too long, but not each one, and none too short. */
 static bool delay_is_right(void)
 {
-    uint64_t error = (uint64_t)DELAY_US * CLOCK_ERROR_PPM / 1000000;
-    uint64_t us = 0;
+    uint64_t least = UINT64_MAX;
     for (int i = 0; i < DELAY_TRIES; i++) {
-        us = measure_delay();
-        if (us && us < DELAY_US - error)
+        uint64_t from = rdtsc();
+        udelay(DELAY_US);
+        uint64_t us = tsc_microseconds(rdtsc() - from);
+        if (us < least)
+            least = us;
+        if (us < DELAY_US || us <= DELAY_US + DELAY_SLACK_US)
             break;
-        if (us && us <= DELAY_US + error + DELAY_SLACK_US)
-            return true;
     }
-    console_printf("# udelay(%u) took %lu us by the PIT\n", DELAY_US, us);
-    return false;
+    if (least < DELAY_US || least > DELAY_US + DELAY_SLACK_US)
+        console_printf("# udelay(%u) took %lu us\n", DELAY_US, least);
+    return least >= DELAY_US && least <= DELAY_US + DELAY_SLACK_US;
 }
 
 const struct check time_checks[] = {
     {"each CPU's timer ticks", each_timer_ticks},
     {"ticks are not faster than they are named", ticks_are_not_too_fast},
-    {"udelay() is right by the PIT, within 0.1 % and a turn of its loop",
+    {"the TSC's rate is right by the PIT, within 0.1 %", rate_is_right},
+    {"udelay() is never too short, and at best too long by a turn of its loop",
      delay_is_right},
     {0},
 };

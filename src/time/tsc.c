@@ -30,8 +30,7 @@ struct reading clock_read(uint32_t (*read)(void))
     return best;
 }
 
-/* The rate from one run of the PIT; 0 if it ran out, or does not run. */
-static uint32_t measure(void)
+uint32_t tsc_measure(void)
 {
     pit_start();
     struct reading first = clock_read(pit_read);
@@ -50,7 +49,7 @@ static uint32_t measure(void)
 uint32_t tsc_calibrate(void)
 {
     for (int i = 0; i < CALIBRATE_TRIES; i++) {
-        uint32_t measured = measure();
+        uint32_t measured = tsc_measure();
         if (measured) {
             khz = measured;
             break;

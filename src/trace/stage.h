@@ -76,6 +76,9 @@ void trace_format(struct trace_record *record, uint32_t sequence,
 /* Send bytes to ports under the trace lock. */
 void trace_write(const char *text, size_t size, uint32_t sinks);
 
+/* One byte to both ports, with no lock: the last resort of a panic. */
+void trace_byte(char byte);
+
 /* Wait, for a while, until COM1 has sent what it was given: a machine that
  * ends earlier loses the trace's last bytes. */
 void trace_drain(void);

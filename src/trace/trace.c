@@ -148,6 +148,11 @@ void trace_write(const char *text, size_t size, uint32_t sinks)
     interrupts_restore(flags);
 }
 
+void trace_byte(char byte)
+{
+    send(&byte, 1, TRACE_SINK_E9 | TRACE_SINK_COM1);
+}
+
 void trace_drain(void)
 {
     unsigned polls = TRACE_COM1_FIFO * TRACE_COM1_POLLS;

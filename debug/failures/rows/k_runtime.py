@@ -11,7 +11,7 @@ from debug.explain import stages as stage
 from debug.explain.findings import ConsoleSays, ExceptionReported, HaltedForever, Spinning
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row, certain, likely
+from debug.failures.row import Match, Place, Row, certain, likely, possible
 from debug.x86.exceptions import DF
 
 
@@ -40,7 +40,7 @@ def _panic_in_panic(evidence: Evidence, explanation: Explanation) -> Optional[Ma
     if any(event.code == stage.PANIC_NESTED for event in evidence.stages):
         reported = explanation.all(ExceptionReported)
         return certain(*reported[:2], told)
-    return likely(told) if told is not None else None
+    return possible(told) if told is not None else None
 
 
 def _no_tick(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
