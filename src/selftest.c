@@ -150,7 +150,8 @@ static const struct check boot_checks[] = {
 
 /* In this order: the IPIs' checks need APs that are at work. */
 static const struct check *const parts[] = {
-    boot_checks, memory_checks, ipi_checks, cpu_checks, time_checks,
+    boot_checks, memory_checks, ipi_checks,
+    cpu_checks,  time_checks,   sched_checks,
 };
 
 static unsigned count_checks(void)

@@ -15,7 +15,7 @@ struct check {
 /* What each part of the kernel claims of itself; the last one has no claim.
  * src/selftest.c has the list of parts. */
 extern const struct check memory_checks[], ipi_checks[], cpu_checks[],
-    time_checks[];
+    time_checks[], sched_checks[];
 
 /* Check what the boot made true, one KTAP line each; returns what the machine
  * must exit with. */

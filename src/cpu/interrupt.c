@@ -25,7 +25,6 @@ static void serve(struct trap_frame *frame)
  * exception_handle() names it. */
 static void (*const handlers[VECTORS])(struct trap_frame *) = {
     [VECTOR_TIMER] = timer_interrupt,
-    [VECTOR_RING3] = ring3_interrupt,
     [VECTOR_RESCHEDULE] = reschedule,
     [VECTOR_CALL] = serve,
     [VECTOR_TLB] = serve,
@@ -50,13 +49,16 @@ void interrupt_handle(struct trap_frame *frame)
     bool gs_was_wrong = mend_gs(frame->vector);
     if (frame->vector == VECTOR_SPURIOUS)
         return; /* no EOI [SDM 3A "Spurious Interrupt"] */
+    if (frame->vector == VECTOR_RING3)
+        ring3_interrupt(frame); /* an instruction: no EOI */
     if (!handlers[frame->vector]) {
         exception_handle(frame, gs_was_wrong);
         return;
     }
     /* First the EOI: a handler may switch to another thread and come back
      * much later.  Interrupts are off until then. */
-    if (frame->vector != VECTOR_RING3)
-        apic_eoi();
+    apic_eoi();
+    this_cpu()->in_handler = true;
     handlers[frame->vector](frame);
+    this_cpu()->in_handler = false; /* perhaps of another CPU */
 }

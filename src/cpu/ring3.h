@@ -27,7 +27,7 @@ struct ring3_trip {
  * off. */
 void ring3_run(uint64_t entry, uint64_t stack, struct ring3_trip *trip);
 
-/* The interrupt that ends it. */
-void ring3_interrupt(struct trap_frame *frame);
+/* The interrupt that ends it: ring3_run() goes on. */
+_Noreturn void ring3_interrupt(struct trap_frame *frame);
 
 extern const char ring3_program[], ring3_program_end[];

@@ -18,7 +18,7 @@ _Static_assert(IST_FIRST + (IST_COUNT - 1) * IST_STEP <=
                    STACK_SLOT - STACK_SIZE - PAGE_SIZE,
                "a guard page must fit below the stack");
 
-static void map_stack(uint64_t top, size_t size)
+void stack_map(uint64_t top, size_t size)
 {
     for (uint64_t at = top - size; at < top; at += PAGE_SIZE)
         paging_map(at, frames_allocate(1), PAGE_WRITE | PAGE_NX);
@@ -37,9 +37,9 @@ struct stacks stacks_of(unsigned idx)
 struct stacks stacks_map(unsigned idx)
 {
     struct stacks stacks = stacks_of(idx);
-    map_stack(stacks.top, STACK_SIZE);
+    stack_map(stacks.top, STACK_SIZE);
     for (unsigned i = 0; i < IST_COUNT - 1; i++)
-        map_stack(stacks.ist[i], PAGE_SIZE);
+        stack_map(stacks.ist[i], PAGE_SIZE);
     return stacks;
 }
 
@@ -57,6 +57,11 @@ bool stack_above_guard(uint64_t address, char *name, size_t size)
     }
     if (address < STACKS_BASE || address >= DEVICE_BASE)
         return false;
+    if (address >= THREADS_BASE) {
+        format_string(name, size, "the stack of thread slot %lu",
+                      (address - THREADS_BASE) / THREAD_SLOT);
+        return is_below(address % THREAD_SLOT, THREAD_SLOT - STACK_SIZE);
+    }
     unsigned idx = (unsigned)((address - STACKS_BASE) / STACK_SLOT);
     struct stacks stacks = stacks_of(idx);
     if (is_below(address, stacks.top - STACK_SIZE)) {

@@ -8,6 +8,7 @@ from typing import Optional
 from debug.evidence import Evidence
 from debug.explain import stages as stage
 from debug.explain.findings import (
+    ConsoleSays,
     CpuDifference,
     NonCanonical,
     PageFault,
