@@ -131,8 +131,10 @@ void panic_enter(const char *what)
 void panic_begin(void)
 {
     become_reporter();
-    if (apic_ready())
+    if (apic_ready()) {
+        apic_enable(); /* this may be an AP that has not come so far */
         stop_others();
+    }
     STAGE(PANIC);
 }
 

@@ -118,8 +118,12 @@ def check_frames(case: Case, trace: Trace) -> None:
     assert stopped >= set(case.stopped)
 
 
+def name_of(case: Case) -> str:
+    return case.lab
+
+
 @pytest.mark.parametrize("emulator", ["qemu", "bochs"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.lab)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_the_report_is_whole(case: Case, emulator: str, tmp_path: Path) -> None:
     with STARTS[emulator](case.lab, tmp_path) as guest:
         boot = guest.run()

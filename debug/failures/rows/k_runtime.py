@@ -53,12 +53,18 @@ def _no_tick(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _double_fault(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """The kernel lived to report its double fault: what came first could not be delivered."""
+    """The kernel lived to report its double fault: what came first could not be delivered.
+
+    A timer interrupt that a PIC sends as vector 8 looks the same, unless the exceptions were seen.
+    """
     if explanation.status is not Status.PANIC or _told(explanation, "guard-page"):
+        return None
+    if _told(explanation, "df-without-error-code"):
         return None
     for reported in explanation.all(ExceptionReported):
         if reported.vector == DF:
-            return certain(reported)
+            seen = any(link.vector == DF for link in explanation.chain[1:])
+            return certain(reported) if seen else likely(reported)
     return None
 
 
