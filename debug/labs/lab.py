@@ -38,6 +38,7 @@ class Expectation:
     certainty: str = "likely"  # the least that is good enough
     reason: str = ""
     others: tuple[str, ...] = ()
+    newer: Optional["Expectation"] = None  # what a newer emulator, which behaves otherwise, shows
 
 
 SETTLES = 3.0  # seconds without output after the CPUs were counted, and the machine is done
@@ -84,6 +85,7 @@ def _expectation(table: Mapping[str, Any]) -> Expectation:
         table.get("certainty", "likely"),
         table.get("reason", ""),
         tuple(table.get("or-status", ())),
+        _expectation(table["newer"]) if "newer" in table else None,
     )
 
 
