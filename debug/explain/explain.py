@@ -17,6 +17,7 @@ from debug.explain import (
     doomed,
     fault,
     laxness,
+    locks,
     observed,
     panic,
     recursion,
@@ -54,7 +55,7 @@ def explain(evidence: Evidence) -> Explanation:
     culprit = chain.culprit(machine) if died else doomed.doomed(machine)
     predicted, died = not died and culprit is not None, died or culprit is not None
     views, findings = _cpus(machine, culprit, died)
-    findings += arrival.machine_findings(machine) + panic.said(machine)
+    findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     status = _status(machine, views, findings, died)

@@ -37,6 +37,7 @@ from debug.explain.findings.fault import (
     SelectorFault,
     SelectorUse,
 )
+from debug.explain.findings.locks import LockReport, LockTrouble
 from debug.explain.findings.machine import (
     ConsoleSays,
     CpuDifference,
@@ -90,6 +91,8 @@ __all__ = [
     "IpiUnseen",
     "KernelGaveUp",
     "Laxness",
+    "LockReport",
+    "LockTrouble",
     "LongModeMissing",
     "MapDifference",
     "Misaligned",
