@@ -25,14 +25,16 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 # ---------------------------------------------------------------- for everybody
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate reports sweep tutorial tutorial-update
+	clean setup setup-test readme generate reports sweep tutorial tutorial-update \
+	pictures
 help: ## list the targets
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'Settings:'
 	@echo '  CPUS=4            how many CPUs the machine has'
 	@echo '  OPTIONS="..."     the kernel command line (docs/boot-options.md)'
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
+	@echo '  AT=address        or a symbol: what picture-walk walks to'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
 	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
@@ -71,6 +73,14 @@ reports: setup ## the labs' reports anew, for docs/failure-table.md
 
 stages: setup $(own) ## boot under QEMU and show the stages as a timeline
 	@$(LAMPPOST) stages $(machine)
+
+picture-%: setup kernel ## draw an SVG: picture-stages, -chain, -memory, -walk
+	@$(PYTHON) -m debug.labs picture '$*' --lab '$(LAB)' --at '$(AT)' \
+	    $(if $(filter-out file,$(origin CPUS)),--cpus $(CPUS)) \
+	    --options '$(OPTIONS)'
+
+pictures: setup kernel ## draw the chapters' pictures again
+	@$(PYTHON) -m debug.labs picture all
 
 iso: setup $$(BUILD)/lamppost.iso ## one image for QEMU, Bochs and a USB stick
 	@echo $(BUILD)/lamppost.iso

@@ -11,6 +11,7 @@ from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import symbols_of
 from debug.cli.run import symbol_file
 from debug.cli.show import add_report_options, show
+from debug.pictures.gallery import write
 from debug.report.diagnosis import diagnose
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.gdb_remote import Remote
@@ -51,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
                 absent_images=symbols.absent(evidence.memory),
             )
             diagnosis = diagnose(evidence)
+            write(diagnosis, options.picture)
     except CommandLineError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     except StartError as error:

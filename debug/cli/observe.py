@@ -7,7 +7,7 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Mapping, Protocol, Sequence
+from typing import Any, Callable, Mapping, Optional, Protocol, Sequence
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
@@ -49,8 +49,13 @@ def symbols_of(files: Sequence[tuple[Path, int]]) -> ElfSymbols:
         raise CommandError(str(error)) from error
 
 
-def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
-    """Run the emulator, watch it to its end and explain it.  Raises CommandError."""
+def observe(
+    argv: Sequence[str], wishes: Wishes, look: Optional[Callable[[Diagnosis], None]] = None
+) -> Diagnosis:
+    """Run the emulator, watch it to its end and explain it.  Raises CommandError.
+
+    `look` sees the diagnosis while all of the machine's memory can still be read.
+    """
     symbols = symbols_of(wishes.symbols)
     try:
         with _machine(argv, wishes, symbols) as machine:
@@ -62,7 +67,10 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
                 expected_cpus=wishes.cpus,
                 absent_images=symbols.absent(evidence.memory),
             )
-            return diagnose(evidence)
+            diagnosis = diagnose(evidence)
+            if look is not None:
+                look(diagnosis)
+            return diagnosis
     except (CommandLineError, StartError) as error:
         code = ExitCode.MISSING_TOOL if "not installed" in str(error) else ExitCode.BAD_INPUT
         raise CommandError(str(error), code) from error

@@ -10,6 +10,7 @@ from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import Wishes, echo, observe
 from debug.cli.show import add_report_options, show
+from debug.pictures.gallery import write
 
 
 def symbol_file(text: str) -> tuple[Path, int]:
@@ -70,5 +71,6 @@ def run(options: argparse.Namespace) -> int:
             keep_dir=options.keep,
             on_output=None if options.quiet or options.json else echo,
         ),
+        lambda seen: write(seen, options.picture),
     )
     return show(diagnosis, options)

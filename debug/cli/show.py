@@ -7,14 +7,16 @@ import argparse
 import sys
 
 from debug.cli.exit_codes import of_status
+from debug.pictures.gallery import add_picture_option
 from debug.report import terminal
 from debug.report.diagnosis import Diagnosis
 from debug.report.machine import to_json
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """--json and --picture."""
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    add_picture_option(parser)
 
 
 def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:
