@@ -26,7 +26,7 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
 	clean setup setup-test readme generate reports sweep tutorial tutorial-update \
-	pristine pictures
+	pristine pictures website website-check
 help: ## list the targets
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -94,6 +94,14 @@ tutorial: setup-test kernel ## execute every line of the tutorial
 tutorial-update: setup-test kernel ## write what the chapters' commands print into them
 	@$(PYTHON) -m tests.tutorial $(CHAPTER)
 
+website: setup ## the chapters and reference pages as a site: build/website
+	@$(TREE)/tests/setup website
+	@$(PYTHON) -m docs.website
+
+website-check: website ## look at the site with Chromium: links, contrast, phones
+	@$(TREE)/tests/setup website browser test
+	@$(PYTHON) -m pytest -q tests/website tests/website/in_browser.py
+
 pristine: ## put the sources back as they were cloned; git stash keeps your changes
 	@git stash push -q -- src trampoline bochsrc
 
@@ -118,7 +126,7 @@ generate: ## make the committed generated files again
 setup: ## install the Debian packages that are missing
 	@$(TREE)/tests/setup run
 setup-test:
-	@$(TREE)/tests/setup run test
+	@$(TREE)/tests/setup run test website
 
 clean: ## remove the build
 	rm -rf build
