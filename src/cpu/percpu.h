@@ -15,6 +15,9 @@ struct percpu {
     struct percpu *self; /* at GS:0 */
     struct lcpu *lcpu;
     struct trace_record *record;
+    /* The next entry of the record and its end, where STAGE() need write
+     * nothing else (trace/stage.h); else both NULL. */
+    struct trace_entry *entry, *entries_end;
     struct descriptor_tables tables;
     _Atomic bool listens;   /* it takes interrupts (smp/call.h) */
     _Atomic uint64_t ticks; /* of its timer, since the CPU came up */
