@@ -15,9 +15,9 @@ from debug.stages.lanes import Lane
 from debug.stages.model import GROUPS, StageTable
 from debug.stages.scale import Scale, scale
 
-_LEFT, _RIGHT, _LANE, _BOTTOM = 108, 40, 38, 40
+_LEFT, _RIGHT, _LANE, _BOTTOM = 108, 40, 42, 58
 _PLOT = 812  # width of the time axis
-_LABEL = 18  # a mark nearer to the label before it gets none
+_LABEL = 21  # a mark nearer to the label before it gets none
 _MAX_LANES = 512
 _PAUSE, _LONG, _MAX_PAUSES = 72, 0.04, 6  # its width, and what share of the whole is long
 _LEGEND = (0xB, 0xC, 0x1, 0x3, 0x6, 0xA, 0xE)
@@ -77,28 +77,28 @@ def _legend(picture: Drawing, lanes: Sequence[Lane]) -> int:
     x, y = float(MARGIN), 26
     for digit in (digit for digit in _LEGEND if digit in used):
         title = f"{digit:x}· {GROUPS[digit]}"
-        wide = 34 + 6.4 * len(title)
+        wide = 34 + 7.6 * len(title)
         if x + wide > picture.width:
-            x, y = float(MARGIN), y + 20
+            x, y = float(MARGIN), y + 22
         picture.dot(x + 5, y - 4, 5, f"g{digit:x}")
-        picture.text(x + 16, y, title, "small dim")
+        picture.text(x + 16, y, title, "dim")
         x += wide
     return y + 18
 
 
 def _axis(picture: Drawing, placed: Scale, axis: _Axis, top: int, height: int) -> None:
-    """The first and the last moment, and how long each pause is."""
-    low, y = height - _BOTTOM + 6, height - 16
+    """How long each pause is, and below that the first and the last moment."""
+    low, y = height - _BOTTOM + 6, height - 34
     for start, end in axis.pauses:
         x, wide = axis.x(start) + 10, axis.x(end) - axis.x(start) - 20
         picture.box(x, top, wide, low - top, "hole box")
-        picture.text(x + wide / 2, y, _time(end - start, placed.unit), "small dim middle")
+        picture.text(x + wide / 2, y, _time(end - start, placed.unit), "dim middle")
     for moment in (0.0, placed.span):
         if any(moment in row for row in placed.rows):
             x = axis.x(moment)
             picture.line(x, top, x, low)
-            style = "small dim" + (" end" if moment else "")
-            picture.text(x + (6 if moment else 0), y, _time(moment, placed.unit), style)
+            style = "dim" + (" end" if moment else "")
+            picture.text(x + (6 if moment else 0), y + 20, _time(moment, placed.unit), style)
 
 
 def _time(value: float, unit: str) -> str:
@@ -125,7 +125,7 @@ def _lane(
         tip += f": {stage.became}" if stage else ""
         picture.dot(x, y, 4.5, style + (" restored" if event.damaged else ""), tip + _origin(event))
         if x - labelled >= _LABEL:
-            picture.text(x, y - 9, f"{event.code:02x}", "code tiny middle")
+            picture.text(x, y - 9, f"{event.code:02x}", "code middle")
             labelled = x
     if lane.arrived is not None and xs:
         sign, style = ("✓", "ok") if lane.arrived else ("✗", "bad")

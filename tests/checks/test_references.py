@@ -15,6 +15,7 @@ from tests.tree import TREE, tracked
 REFERENCES = TREE / "docs" / "references.md"
 TRICKS = TREE / "docs" / "tricks.md"
 CITING = ("src/*", "trampoline/*", "debug/*", "tests/*.py", "docs/tutorial/*.md")
+OWN = "tests/checks/test_references.py"  # its examples cite nothing
 CITATION = re.compile(r"\[((?:SDM \d|MP \d|ACPI \d|Multiboot|APM)[^\[\]]*)\]")
 MANUAL = re.compile(r"(SDM 1|SDM 2|SDM 3A|SDM 4|MP 1\.4|ACPI 6\.5|Multiboot2? [0-9.]+)")
 TITLE = re.compile(r'"([^"]+)"')
@@ -67,7 +68,7 @@ def citations(text: str) -> Iterator[tuple[str, str]]:
 def test_every_citation_has_an_entry() -> None:
     titles, missing, count = entries(), set(), 0
     for name in tracked(*CITING):
-        if name.startswith("tests/recorded/"):
+        if name.startswith("tests/recorded/") or name == OWN:
             continue
         try:
             text = (TREE / name).read_text(encoding="utf-8")
