@@ -25,8 +25,8 @@ from debug.kernel.demo import watch
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
 from debug.labs.lab import load
 from debug.labs.workshop import build
+from debug.pictures.drawing import NoPicture
 from debug.pictures.gallery import KINDS, draw
-from debug.pictures.walk import NoWalk
 from debug.report.diagnosis import Diagnosis
 
 HEALTHY = "healthy"
@@ -111,7 +111,7 @@ def _draw(picture: Picture, kernel: Kernel) -> str:
     def look(diagnosis: Diagnosis) -> None:
         try:
             found.append(draw(diagnosis, picture.kind, picture.subject))
-        except NoWalk as error:
+        except NoPicture as error:
             raise PictureError(f"{picture.name}: {error}", ExitCode.USAGE) from error
 
     observe(kernel.qemu(), watch(kernel), look)

@@ -45,6 +45,10 @@ font-size: 12.5px; }
 STYLE = f"{_SHAPES}\n{_LIGHT}\n@media (prefers-color-scheme: dark) {{\n{_DARK}\n}}"
 
 
+class NoPicture(Exception):
+    """There is nothing to draw; the message says why."""
+
+
 class Drawing:
     """A picture that grows downwards; coordinates are pixels from the top left."""
 

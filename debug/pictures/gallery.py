@@ -11,6 +11,7 @@ from typing import Optional, Sequence
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.pictures import chain, memory_map, timeline, walk
+from debug.pictures.drawing import NoPicture
 from debug.report.diagnosis import Diagnosis
 from debug.stages.elf import table_for
 from debug.stages.lanes import lanes, ticks_per_us
@@ -58,13 +59,15 @@ def add_picture_option(parser: argparse.ArgumentParser) -> None:
 
 
 def draw(diagnosis: Diagnosis, kind: str, subject: Optional[str] = None) -> str:
-    """The SVG.  The machine's memory must still be readable.  Raises walk.NoWalk."""
+    """The SVG.  The machine's memory must still be readable.  Raises NoPicture."""
     if kind == "chain":
         return chain.draw(diagnosis)
     if kind == "memory":
         return memory_map.draw(diagnosis)
     if kind == "walk":
         return walk.draw(walk.subject(diagnosis, subject))
+    if not diagnosis.evidence.stages:
+        raise NoPicture("this guest lit no stage: docs/drop-in-kit.md teaches it to")
     table = table_for(None)
     ways = lanes(diagnosis.evidence.stages, table)
     return timeline.render(ways, table, ticks_per_us(ways, table))
@@ -76,7 +79,7 @@ def write(diagnosis: Diagnosis, pictures: Sequence[Wanted]) -> None:
         try:
             text = draw(diagnosis, picture.kind, picture.subject)
             picture.path.write_text(text, encoding="utf-8")
-        except walk.NoWalk as error:
+        except NoPicture as error:
             raise CommandError(f"--picture {picture.kind}: {error}", ExitCode.USAGE) from error
         except OSError as error:
             raise CommandError(f"{picture.path}: {error.strerror}", ExitCode.USAGE) from error

@@ -10,7 +10,7 @@ from typing import Optional
 from debug.evidence import Registers
 from debug.explain.context import Machine
 from debug.explain.findings import PageFault
-from debug.pictures.drawing import MARGIN, WIDTH, Drawing
+from debug.pictures.drawing import MARGIN, WIDTH, Drawing, NoPicture
 from debug.report.diagnosis import Diagnosis
 from debug.x86.modes import PagingMode
 from debug.x86.page_entries import Entry, Level, Reason, formats, size_text
@@ -19,10 +19,6 @@ from debug.x86.paging import Access, Walk
 _INNER = WIDTH - 2 * MARGIN
 _ROW, _GAP = 58, 22
 _FLAGS = (("P", 0), ("RW", 1), ("US", 2), ("A", 5), ("D", 6), ("PS", 7), ("NX", 63))
-
-
-class NoWalk(Exception):
-    """There is nothing to draw; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ def subject(diagnosis: Diagnosis, address: Optional[str], cpu: Optional[int] = N
     """The walk for `address` (a number or a symbol), by default for the fault that ended the CPU.
 
     Its tables are those of `cpu`, by default of the culprit at its first exception, and of the
-    BSP where nobody is to blame.  Raises NoWalk.
+    BSP where nobody is to blame.  Raises NoPicture.
     """
     machine = Machine(diagnosis.evidence)
     index, registers = _registers(machine, diagnosis, cpu)
@@ -46,7 +42,7 @@ def subject(diagnosis: Diagnosis, address: Optional[str], cpu: Optional[int] = N
     if address is None:
         fault = diagnosis.explanation.first(PageFault, diagnosis.explanation.culprit)
         if fault is None:
-            raise NoWalk("this machine took no page fault: name an address, as in walk:0x8000")
+            raise NoPicture("this machine took no page fault: name an address, as in walk:0x8000")
         at, fetch = fault.address, fault.access == "fetch from"
         access = Access(fault.write, fault.user, fetch)
         name = f"{fault.access} {at:#x}"
@@ -56,9 +52,9 @@ def subject(diagnosis: Diagnosis, address: Optional[str], cpu: Optional[int] = N
     walk = machine.linear(registers).walk(at, access)
     cr3 = registers.get("cr3")
     if walk is None or cr3 is None:
-        raise NoWalk(f"the paging registers of CPU {index} are not known")
+        raise NoPicture(f"the paging registers of CPU {index} are not known")
     if walk.mode is PagingMode.NONE:
-        raise NoWalk(f"CPU {index} had paging off: {at:#x} is the physical address")
+        raise NoPicture(f"CPU {index} had paging off: {at:#x} is the physical address")
     return Subject(walk, cr3, f"CPU {index}: {name}")
 
 
@@ -72,7 +68,7 @@ def _registers(machine: Machine, diagnosis: Diagnosis, cpu: Optional[int]) -> tu
             return index or 0, step.registers
     found = machine.cpu(index)
     if found is None:
-        raise NoWalk(f"there is no CPU {index}" if index is not None else "no CPU is known")
+        raise NoPicture(f"there is no CPU {index}" if index is not None else "no CPU is known")
     return found.index, found.registers
 
 
@@ -82,7 +78,7 @@ def _address(machine: Machine, text: str) -> tuple[int, str]:
     except ValueError:
         found = machine.evidence.symbols.address(text)
     if found is None:
-        raise NoWalk(f"{text!r} is neither an address nor a known symbol")
+        raise NoPicture(f"{text!r} is neither an address nor a known symbol")
     return found, text
 
 

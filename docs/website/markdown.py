@@ -50,7 +50,7 @@ class _Html(RendererHTML):
         return block("text", tokens[idx].content, env["link"])
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        return '<div class="table" tabindex="0" role="region" aria-label="Table"><table>\n'
+        return '<div class="table" tabindex="0" role="group" aria-label="Table"><table>\n'
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         return "</table></div>\n"
@@ -122,7 +122,7 @@ def block(info: str, content: str, link: Link) -> str:
     shown = f"<figcaption>{caption}</figcaption>" if caption else ""
     return (
         f'<figure class="block {escape(language, quote=True)}">{shown}'
-        f'<pre tabindex="0" role="region" aria-label="{escape(label, quote=True)}">'
+        f'<pre tabindex="0" role="group" aria-label="{escape(label, quote=True)}">'
         f"<code>{code}</code></pre></figure>\n"
     )
 

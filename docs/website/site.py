@@ -107,6 +107,6 @@ def _file(name: str, path: Path) -> str:
         return f"<h1><code>{escape(name)}</code></h1>\n<p>{len(data)} bytes that are no text.</p>"
     return (
         f"<h1><code>{escape(name)}</code></h1>\n"
-        f'<figure class="block source"><pre tabindex="0" role="region"'
+        f'<figure class="block source"><pre tabindex="0" role="group"'
         f' aria-label="{escape(name, quote=True)}"><code>{shown}</code></pre></figure>'
     )

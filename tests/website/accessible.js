@@ -73,7 +73,7 @@ return (function () {
         }
         image.loading = "eager";
     }
-    for (const region of document.querySelectorAll("[role=region], [role=group], nav")) {
+    for (const region of document.querySelectorAll("[role=group], [role=region], nav")) {
         if (!region.getAttribute("aria-label")) {
             say(region, "a region without a name");
         }

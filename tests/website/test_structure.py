@@ -125,4 +125,4 @@ def test_blocks_say_what_they_are() -> None:
     assert "not run: it takes an hour" in block('text why="it takes an hour"', "x", same)
     html, headings = render("# A\n\n## B\n\n![seen](a.svg)\n\n| a |\n| - |\n| b |\n", same)
     assert [h.anchor for h in headings] == ["a", "b"]
-    assert 'alt="seen"' in html and 'scope="col"' in html and 'role="region"' in html
+    assert 'alt="seen"' in html and 'scope="col"' in html and 'role="group"' in html

@@ -12,10 +12,15 @@ from xml.etree import ElementTree
 import pytest
 
 from debug.cli.errors import CommandError
-from debug.pictures import gallery, walk
-from debug.pictures.drawing import STYLE, Drawing
+from debug.cli.explain import decode_stages, explain
+from debug.pictures import gallery
+from debug.pictures.drawing import STYLE, Drawing, NoPicture
 from debug.report.diagnosis import Diagnosis, diagnose
+from debug.sources.elf_symbols import ElfSymbols
+from debug.sources.files import FileReader
+from debug.sources.witness import merge
 from tests.python.evidence_builder import KERNEL, NULL_IDT, STACKS, TRAMPOLINE, Machine, registers
+from tests.tree import TREE
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</text><script>alert("1")</script>\x1b[31m\x00\u202e&amp;'
@@ -82,7 +87,7 @@ def test_a_walk_of_a_symbol_ends_at_its_page() -> None:
 
 @pytest.mark.parametrize("subject", ["nobody", "0x"])
 def test_a_walk_of_nothing_says_so(subject: str) -> None:
-    with pytest.raises(walk.NoWalk, match="neither an address nor a known symbol"):
+    with pytest.raises(NoPicture, match="neither an address nor a known symbol"):
         gallery.draw(diagnose(dead().evidence()), "walk", subject)
 
 
@@ -156,3 +161,21 @@ def test_numbers_are_short() -> None:
     picture = Drawing("t", "d")
     picture.box(1 / 3, 2.0, 10, 20)
     assert 'x="0.3" y="2"' in picture.svg(9)
+
+
+RECORDED = sorted(p for p in (TREE / "tests" / "recorded").rglob("*") if p.suffix == ".log")
+
+
+def test_every_recorded_machine_can_be_drawn() -> None:
+    """Logs know little: a picture of one has gaps, and is a picture."""
+    drawn = 0
+    for path in RECORDED:
+        with FileReader(decode_stages) as reader:
+            diagnosis = explain(merge([reader.read(str(path))]), ElfSymbols(()))
+            for kind in gallery.KINDS:
+                try:
+                    assert seen(gallery.draw(diagnosis, kind))
+                    drawn += 1
+                except NoPicture as error:
+                    assert str(error)
+    assert drawn > 2 * len(RECORDED) > 0
