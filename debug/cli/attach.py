@@ -11,10 +11,11 @@ from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import symbols_of
 from debug.cli.run import symbol_file
 from debug.cli.show import add_report_options, show
-from debug.pictures.gallery import write
+from debug.pictures.gallery import Easel
 from debug.report.diagnosis import diagnose
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.gdb_remote import Remote
+from debug.stages.elf import own_table
 from debug.stages.gather import stages_of
 
 
@@ -48,11 +49,12 @@ def run(options: argparse.Namespace) -> int:
             evidence = replace(
                 evidence,
                 stages=stages_of({}, evidence.memory),
+                stage_table=own_table(path for path, _ in options.symbols),
                 expected_cpus=options.cpus,
                 absent_images=symbols.absent(evidence.memory),
             )
             diagnosis = diagnose(evidence)
-            write(diagnosis, options.picture)
+            Easel(options.picture).paint(diagnosis)
     except CommandLineError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     except StartError as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Iterable
 
 from debug.cli.errors import CommandError
@@ -15,12 +16,13 @@ from debug.cli.run import symbol_file
 from debug.cli.show import add_report_options, show
 from debug.evidence import Evidence, NoMemory, StageEvent
 from debug.failures.row import Cause, Certainty
-from debug.pictures.gallery import write
+from debug.pictures.gallery import Easel
 from debug.report.diagnosis import Diagnosis, diagnose
 from debug.report.machine import bad_input
 from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
 from debug.sources.files import FileError, FileReader
 from debug.sources.witness import Witness, merge
+from debug.stages.elf import own_table
 from debug.stages.frames import FrameDecoder
 from debug.stages.gather import stages_of
 from debug.stages.trace import TraceBuilder
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
             symbols = symbols_of(options.elf)
             witness = merge([reader.read(path) for path in options.files])
             diagnosis = explain(witness, symbols, options.cpus)
-            write(diagnosis, options.picture)
+            Easel(options.picture).paint(diagnosis)
             return show(diagnosis, options)
     except FileError as error:
         if not options.json:
@@ -92,6 +94,7 @@ def explain(witness: Witness, symbols: ElfSymbols, cpus: int | None = None) -> D
         evidence,
         symbols=symbols,
         stages=evidence.stages or stages_of({}, evidence.memory),
+        stage_table=own_table(Path(file.path) for file in symbols.files),
         expected_cpus=cpus,
     )
     diagnosis = diagnose(evidence)

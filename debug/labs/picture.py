@@ -114,7 +114,7 @@ def _draw(picture: Picture, kernel: Kernel) -> str:
         except NoPicture as error:
             raise PictureError(f"{picture.name}: {error}", ExitCode.USAGE) from error
 
-    observe(kernel.qemu(), watch(kernel), look)
+    observe(kernel.qemu(), replace(watch(kernel), look=look))
     return found[0]
 
 

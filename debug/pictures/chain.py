@@ -6,7 +6,7 @@ from __future__ import annotations
 import textwrap
 
 from debug.explain import stages as stage
-from debug.explain.model import CpuState, CpuView, Explanation, Status, Step
+from debug.explain.model import CpuState, Explanation, Status, Step
 from debug.failures.row import Cause
 from debug.pictures.drawing import MARGIN, WIDTH, Drawing
 from debug.report.diagnosis import Diagnosis
@@ -27,7 +27,7 @@ def draw(diagnosis: Diagnosis) -> str:
     explanation = diagnosis.explanation
     picture = Drawing(explanation.headline, _described(diagnosis))
     y = _headline(picture, explanation, 34)
-    y = _lamps(picture, explanation.view(explanation.culprit), y)
+    y = _lamps(picture, diagnosis, y)
     for number, step in enumerate(explanation.chain[:_MAX_STEPS], 1):
         if number > 1:
             y = _gap(picture, y)
@@ -58,8 +58,10 @@ def _headline(picture: Drawing, explanation: Explanation, y: float) -> float:
     return y
 
 
-def _lamps(picture: Drawing, view: CpuView | None, y: float) -> float:
+def _lamps(picture: Drawing, diagnosis: Diagnosis, y: float) -> float:
     """The stages that were lit; the last one of a CPU that did not arrive has a cross behind it."""
+    explanation, table = diagnosis.explanation, diagnosis.evidence.stage_table
+    view = explanation.view(explanation.culprit)
     if view is None or not view.stages:
         return y
     y += 10
@@ -68,14 +70,16 @@ def _lamps(picture: Drawing, view: CpuView | None, y: float) -> float:
     x = MARGIN + 8.0
     picture.line(x, y, x + step * len(codes), y, "way")
     for code in codes:
-        tip = f"{code:02x} {': '.join(stage.describe(code))}"
+        tip = f"{code:02x} {': '.join(stage.describe(code, table))}"
         picture.dot(x, y, 5, f"g{code >> 4:x}", tip)
         picture.text(x, y + 21, f"{code:02x}", "code tiny middle dim")
         x += step
     bad = not view.arrived or view.state is CpuState.SHUT_DOWN
     picture.text(x, y + 5, "✗" if bad else "✓", f"strong middle {'bad' if bad else 'ok'}")
     last = codes[-1]
-    picture.text(MARGIN, y + 42, f"last stage {last:02x}: {stage.describe(last)[1]}", "small dim")
+    picture.text(
+        MARGIN, y + 42, f"last stage {last:02x}: {stage.describe(last, table)[1]}", "small dim"
+    )
     return y + 60
 
 

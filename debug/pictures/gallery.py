@@ -10,6 +10,7 @@ from typing import Optional, Sequence
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
+from debug.evidence import Evidence
 from debug.pictures import chain, memory_map, timeline, walk
 from debug.pictures.drawing import NoPicture
 from debug.report.diagnosis import Diagnosis
@@ -68,18 +69,45 @@ def draw(diagnosis: Diagnosis, kind: str, subject: Optional[str] = None) -> str:
         return walk.draw(walk.subject(diagnosis, subject))
     if not diagnosis.evidence.stages:
         raise NoPicture("this guest lit no stage: docs/drop-in-kit.md teaches it to")
-    table = table_for(None)
+    table = diagnosis.evidence.stage_table or table_for(None)
     ways = lanes(diagnosis.evidence.stages, table)
     return timeline.render(ways, table, ticks_per_us(ways, table))
 
 
-def write(diagnosis: Diagnosis, pictures: Sequence[Wanted]) -> None:
-    """Write each of them.  Raises CommandError."""
-    for picture in pictures:
-        try:
-            text = draw(diagnosis, picture.kind, picture.subject)
-            picture.path.write_text(text, encoding="utf-8")
-        except NoPicture as error:
-            raise CommandError(f"--picture {picture.kind}: {error}", ExitCode.USAGE) from error
-        except OSError as error:
-            raise CommandError(f"{picture.path}: {error.strerror}", ExitCode.USAGE) from error
+class Easel:
+    """Draws the wanted pictures while a machine can be read, and writes those of the one reported."""
+
+    def __init__(self, pictures: Sequence[Wanted]) -> None:
+        self._wanted = pictures
+        self._drawn: list[tuple[Evidence, list[str | NoPicture]]] = []
+
+    def look(self, diagnosis: Diagnosis) -> None:
+        """Draw; the machine's memory must still be readable."""
+        drawn: list[str | NoPicture] = []
+        for wish in self._wanted:
+            try:
+                drawn.append(draw(diagnosis, wish.kind, wish.subject))
+            except NoPicture as error:
+                drawn.append(error)
+        self._drawn.append((diagnosis.evidence, drawn))
+
+    def write(self, diagnosis: Diagnosis) -> None:
+        """Write what was drawn of this machine.  Raises CommandError."""
+        for evidence, drawn in self._drawn:
+            if evidence is diagnosis.evidence:
+                for wish, picture in zip(self._wanted, drawn):
+                    _save(wish, picture)
+
+    def paint(self, diagnosis: Diagnosis) -> None:
+        """Both at once.  Raises CommandError."""
+        self.look(diagnosis)
+        self.write(diagnosis)
+
+
+def _save(wish: Wanted, picture: str | NoPicture) -> None:
+    if isinstance(picture, NoPicture):
+        raise CommandError(f"--picture {wish.kind}: {picture}", ExitCode.USAGE)
+    try:
+        wish.path.write_text(picture, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{wish.path}: {error.strerror}", ExitCode.USAGE) from error

@@ -151,10 +151,11 @@ def test_a_wish_that_names_no_picture_is_refused(text: str) -> None:
 
 def test_pictures_are_written_where_they_were_wished(tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
-    gallery.write(diagnose(dead().evidence()), [gallery.wanted(f"walk:0x8000={path}")])
+    gallery.Easel([gallery.wanted(f"walk:0x8000={path}")]).paint(diagnose(dead().evidence()))
     assert "CPU 1: 0x8000" in seen(path.read_text(encoding="utf-8"))
     with pytest.raises(CommandError, match="No such file or directory"):
-        gallery.write(diagnose(dead().evidence()), [gallery.wanted(f"chain={tmp_path}/b/c.svg")])
+        nowhere = gallery.wanted(f"chain={tmp_path}/b/c.svg")
+        gallery.Easel([nowhere]).paint(diagnose(dead().evidence()))
 
 
 def test_numbers_are_short() -> None:
@@ -179,3 +180,12 @@ def test_every_recorded_machine_can_be_drawn() -> None:
                 except NoPicture as error:
                     assert str(error)
     assert drawn > 2 * len(RECORDED) > 0
+
+
+def test_of_two_runs_the_one_that_is_reported_is_drawn(tmp_path: Path) -> None:
+    first, second = diagnose(dead().evidence()), diagnose(Machine().evidence())
+    easel = gallery.Easel([gallery.wanted(f"chain={tmp_path}/a.svg")])
+    easel.look(first)
+    easel.look(second)
+    easel.write(replace(first, causes=()))
+    assert "triple-faulted" in (tmp_path / "a.svg").read_text(encoding="utf-8")
