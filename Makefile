@@ -24,7 +24,7 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 
 # ---------------------------------------------------------------- for everybody
 
-.PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
+.PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench bench-run \
 	clean setup setup-test readme generate reports sweep tutorial tutorial-update \
 	pristine pictures website website-check
 help: ## list the targets
@@ -113,6 +113,9 @@ sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench
+
+bench-run: setup ## what lamppost run costs Linux, and how soon a death is told
+	@$(PYTHON) -m tests.bench.foreign
 
 readme: setup kernel ## write the real output of make demo into README.md
 	@$(LAMPPOST) readme $(machine)

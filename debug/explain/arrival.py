@@ -29,10 +29,12 @@ from debug.explain.findings import (
     WaitingForSipi,
 )
 from debug.explain.model import CpuState, CpuView, Finding
+from debug.explain.trampoline_search import search
 from debug.x86.modes import mode_of
 
 _FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
 _SOME = 256  # bytes of an image: more than parameters have
+_ROM = range(0xC0, 0x100)  # SIPI vectors of the firmware's ROM
 _RESERVED = range(0xA0, 0xC0)  # SIPI vectors that no BIOS area or RAM answers
 
 
@@ -134,6 +136,8 @@ def _ran_through(machine: Machine, page: int) -> Optional[int]:
     for cpu in machine.aps:
         sent = [ipi for ipi in machine.ipis_for(cpu) if ipi.kind is IpiKind.SIPI]
         through = any(event.code in _FROM_PAGE for event in machine.stages_of(cpu))
+        if not machine.traced and sent:
+            through = mode_of(cpu.registers).long
         if through and (sent and sent[0].vector == page >> 12 or machine.trampoline == page):
             return machine.apic_id(cpu)
     return None
@@ -233,6 +237,12 @@ def _wrong_vector(machine: Machine, cpu: Optional[int], vector: int) -> Optional
         return SipiVectorWrong(cpu, vector, None, "reserved")
     if vector == 0:
         return SipiVectorWrong(cpu, vector, None, "zero")
+    if vector in _ROM:
+        return SipiVectorWrong(cpu, vector, None, "rom")
+    if expected is None and page_contents(machine, vector << 12) is not None:
+        found = search(machine)
+        if found is not None and found != vector << 12:
+            return SipiVectorWrong(cpu, vector, found >> 12, "other", True)
     return None
 
 
