@@ -30,7 +30,7 @@ from debug.explain.findings import (
 )
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.trampoline_search import search
-from debug.x86.modes import mode_of
+from debug.x86.modes import Mode, mode_of
 
 _FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
 _SOME = 256  # bytes of an image: more than parameters have
@@ -120,7 +120,7 @@ def watched(machine: Machine) -> bool:
 def restarted(machine: Machine) -> Optional[BspRestarted]:
     """The BSP had reached 64-bit code, and executes the firmware now."""
     bsp = machine.bsp
-    if bsp is None or machine.evidence.ending is Ending.RESET:
+    if bsp is None or machine.evidence.ending is Ending.RESET and not _before_reset(bsp):
         return None
     last = machine.last_stage(bsp)
     if last is None or not any(event.code == stage.BSP_C for event in machine.stages_of(bsp)):
@@ -129,6 +129,12 @@ def restarted(machine: Machine) -> Optional[BspRestarted]:
     if rip is None or mode.long or machine.symbol(rip) is not None:
         return None
     return BspRestarted(bsp.index, last, rip, mode.value)
+
+
+def _before_reset(bsp: Cpu) -> bool:
+    """Whether these are the registers with which the reset was asked for, not those after it: the
+    firmware has come to protected mode."""
+    return mode_of(bsp.registers) is Mode.PROTECTED32
 
 
 def _ran_through(machine: Machine, page: int) -> Optional[int]:
@@ -191,7 +197,9 @@ def _again(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     found: list[Finding] = []
     codes = [event.code for event in machine.stages_of(cpu)]
     starts = [at for at, code in enumerate(codes) if code == stage.AP_REAL16]
-    if len(starts) > 1:
+    inits = sum(1 for i in machine.ipis_for(cpu) if i.kind is IpiKind.INIT and not i.by_firmware)
+    # With one INIT seen, a CPU that is in the trampoline again has run there by mistake.
+    if len(starts) > 1 and (inits > 1 or not watched(machine)):
         before = codes[starts[1] - 1]
         found.append(StartedAgain(cpu.index, view.apic_id, len(starts), before))
     kinds = [i.kind for i in machine.ipis_for(cpu) if i.kind in (IpiKind.INIT, IpiKind.SIPI)]

@@ -13,6 +13,8 @@ from typing import Optional, Type, TypeVar
 
 from debug.evidence import Registers
 
+EMULATOR_SAYS = "the emulator says"  # begins each line that quotes a refusal
+
 
 class Status(Enum):
     """What became of the machine; the values are those of the JSON report."""

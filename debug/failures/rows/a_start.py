@@ -55,7 +55,7 @@ def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
             return None
         told = wrong.expected is not None and not wrong.searched
         if told or how in ("reserved", "rom"):
-            return certain(wrong, contents)
+            return replace(certain(wrong, contents), order=-1)  # whatever ran there came later
         return likely(wrong, contents)
     return None
 
@@ -302,7 +302,8 @@ def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match
         if not hits and view is not None and ipi.shorthand is None:
             hits = ipi.destination is not None and ipi.destination == view.apic_id
         if hits:
-            text = f"an INIT {ipi.shorthand or 'to its own APIC ID'} was sent by CPU {source}"
+            by = f"CPU {source}" if source is not None else "a CPU that the log does not name"
+            text = f"an INIT {ipi.shorthand or 'to its own APIC ID'} was sent by {by}"
             return replace(certain(again, extra=(text,), cpu=source), order=-1)
     inits = [ipi for ipi in evidence.ipis if ipi.kind is IpiKind.INIT and not ipi.by_firmware]
     if again is not None and inits and inits[-1].destination is None:
@@ -398,7 +399,7 @@ ROWS = (
         ("AP1-02", "AP1-10"),
         _vector_other,
         ("sipi-wrong-vector",),
-        over=("executing-zeros",),
+        over=("executing-zeros", "entry-not-called", "cpu-without-long-mode"),
     ),
     Row(
         "sipi-vector-zero",
