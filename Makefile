@@ -36,6 +36,7 @@ help: ## list the targets
 	@echo '  AT=address        or a symbol: what picture-walk walks to'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
+	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
 	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
 
 all: setup kernel ## build the kernel and the ISO
@@ -106,6 +107,9 @@ pristine: ## put the sources back as they were cloned; git stash keeps your chan
 
 check-%: setup $$(BUILD)/lamppost.elf # a chapter's exercise: your trace against the expected one
 	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)
+
+# An exercise for Bochs needs the ISO.
+check-13: $$(BUILD)/lamppost.iso
 
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
 	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
