@@ -66,6 +66,11 @@ labs: setup ## every lab on both emulators: the matrix (LABS='ap-*')
 	@$(PYTHON) -m debug.labs labs $(if $(filter-out file,$(origin EMULATOR)),\
 	    --emulator $(EMULATOR)) $(foreach lab,$(LABS),'$(lab)')
 
+labs-newer: setup ## every lab on the QEMU of Debian's backports
+	@tests/newer-qemu build/newer-qemu
+	@PATH="$(CURDIR)/build/newer-qemu/bin:$$PATH" $(PYTHON) -m debug.labs labs \
+	    --emulator qemu $(foreach lab,$(LABS),'$(lab)')
+
 reports: setup ## the labs' reports anew, for docs/failure-table.md
 	@$(PYTHON) -m debug.labs labs --emulator qemu --keep \
 	    $(foreach lab,$(LABS),'$(lab)')
@@ -119,6 +124,9 @@ fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, F
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench
+
+bench-explain: setup ## what explaining a log of 1 GiB costs, beside grep
+	@$(PYTHON) -m tests.bench.long_log
 
 bench-run: setup ## what lamppost run costs Linux, and how soon a death is told
 	@$(PYTHON) -m tests.bench.foreign

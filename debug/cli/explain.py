@@ -17,7 +17,7 @@ from debug.cli.show import add_report_options, show
 from debug.evidence import Evidence, NoMemory, StageEvent
 from debug.explain.model import EMULATOR_SAYS
 from debug.failures.row import Cause, Certainty, Place
-from debug.pictures.gallery import Easel
+from debug.pictures.easel import Easel
 from debug.report.diagnosis import Diagnosis, diagnose
 from debug.report.machine import bad_input
 from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError

@@ -15,7 +15,7 @@ from debug.labs import matrix, mystery, picture
 from debug.labs.diagnose import diagnose, objection
 from debug.labs.lab import EMULATORS, ids, load
 from debug.labs.workshop import build
-from debug.pictures.gallery import KINDS
+from debug.pictures.wanted import KINDS
 
 
 def _diagnose(options: argparse.Namespace) -> int:

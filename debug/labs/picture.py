@@ -26,7 +26,8 @@ from debug.kernel.machine import REPEATABLE, ROOT, Kernel
 from debug.labs.lab import load
 from debug.labs.workshop import build
 from debug.pictures.drawing import NoPicture
-from debug.pictures.gallery import KINDS, draw
+from debug.pictures.gallery import draw
+from debug.pictures.wanted import KINDS
 from debug.report.diagnosis import Diagnosis
 
 HEALTHY = "healthy"

@@ -15,6 +15,8 @@ from debug.cli.errors import CommandError
 from debug.cli.explain import decode_stages, explain
 from debug.pictures import gallery
 from debug.pictures.drawing import STYLE, Drawing, NoPicture
+from debug.pictures.easel import Easel
+from debug.pictures.wanted import KINDS, wanted
 from debug.report.diagnosis import Diagnosis, diagnose
 from debug.sources.elf_symbols import ElfSymbols
 from debug.sources.files import FileReader
@@ -41,7 +43,7 @@ def seen(svg: str) -> list[str]:
     return [text.text or "" for text in root.iter(f"{SVG}text")]
 
 
-@pytest.mark.parametrize("kind", gallery.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_is_self_contained_and_repeatable(kind: str) -> None:
     diagnosis = diagnose(dead().evidence())
     svg = gallery.draw(diagnosis, kind)
@@ -112,7 +114,7 @@ def hostile() -> Diagnosis:
     return replace(found, explanation=explanation)
 
 
-@pytest.mark.parametrize("kind", gallery.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_guests_text_stays_text(kind: str) -> None:
     svg = gallery.draw(hostile(), kind)
     seen(svg)
@@ -146,16 +148,16 @@ def contrast(one: str, two: str) -> float:
 @pytest.mark.parametrize("text", ["chain", "chain=", "nothing=a.svg", "chain:0x8000=a.svg"])
 def test_a_wish_that_names_no_picture_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="expected KIND=FILE"):
-        gallery.wanted(text)
+        wanted(text)
 
 
 def test_pictures_are_written_where_they_were_wished(tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
-    gallery.Easel([gallery.wanted(f"walk:0x8000={path}")]).paint(diagnose(dead().evidence()))
+    Easel([wanted(f"walk:0x8000={path}")]).paint(diagnose(dead().evidence()))
     assert "CPU 1: 0x8000" in seen(path.read_text(encoding="utf-8"))
     with pytest.raises(CommandError, match="No such file or directory"):
-        nowhere = gallery.wanted(f"chain={tmp_path}/b/c.svg")
-        gallery.Easel([nowhere]).paint(diagnose(dead().evidence()))
+        nowhere = wanted(f"chain={tmp_path}/b/c.svg")
+        Easel([nowhere]).paint(diagnose(dead().evidence()))
 
 
 def test_numbers_are_short() -> None:
@@ -173,7 +175,7 @@ def test_every_recorded_machine_can_be_drawn() -> None:
     for path in RECORDED:
         with FileReader(decode_stages) as reader:
             diagnosis = explain(merge([reader.read(str(path))]), ElfSymbols(()))
-            for kind in gallery.KINDS:
+            for kind in KINDS:
                 try:
                     assert seen(gallery.draw(diagnosis, kind))
                     drawn += 1
@@ -184,7 +186,7 @@ def test_every_recorded_machine_can_be_drawn() -> None:
 
 def test_of_two_runs_the_one_that_is_reported_is_drawn(tmp_path: Path) -> None:
     first, second = diagnose(dead().evidence()), diagnose(Machine().evidence())
-    easel = gallery.Easel([gallery.wanted(f"chain={tmp_path}/a.svg")])
+    easel = Easel([wanted(f"chain={tmp_path}/a.svg")])
     easel.look(first)
     easel.look(second)
     easel.write(replace(first, causes=()))
