@@ -39,12 +39,11 @@ def wanted(text: str) -> Wanted:
 
 def add_picture_option(parser: argparse.ArgumentParser) -> None:
     """--picture."""
-    kinds = "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
     parser.add_argument(
         "--picture",
         metavar="KIND=FILE",
         type=wanted,
         action="append",
         default=[],
-        help=f"write an SVG drawn from this machine, may be repeated; {kinds}",
+        help=f"draw this machine as SVG ({', '.join(KINDS)}; walk:ADDRESS); may be repeated",
     )
