@@ -11,6 +11,7 @@ include tests/host/host.mk
 CPUS     ?= 4
 OPTIONS  ?=
 EMULATOR ?= qemu
+ACCEL    ?= tcg
 LABS     ?=
 LAB      ?=
 HEADLESS ?=
@@ -28,12 +29,14 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 .PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' Makefile)
 help: ## list the targets
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'Settings:'
 	@echo '  CPUS=4            how many CPUs the machine has'
 	@echo '  OPTIONS="..."     the kernel command line (docs/boot-options.md)'
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
+	@echo '  AT=address        or a symbol: what picture-walk walks to'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
+	@echo '  ACCEL=kvm         for run and stages, where the KVM of this host runs the kernel'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
 	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
 	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
@@ -44,7 +47,7 @@ demo: setup kernel ## four CPUs come up, then a broken build is explained
 	@$(LAMPPOST) demo $(machine)
 
 run: setup $(own) ## boot the kernel under QEMU in this terminal
-	@$(LAMPPOST) run $(machine) $(headless)
+	@$(LAMPPOST) run $(machine) $(headless) --accel $(ACCEL)
 
 bochs: GRUB_OPTIONS = $(OPTIONS)
 bochs: setup $(own) ## boot it under Bochs, stopping at every mode switch
@@ -77,7 +80,15 @@ reports: setup ## the labs' reports anew, for docs/failure-table.md
 	@$(PYTHON) -m debug.failures.document
 
 stages: setup $(own) ## boot under QEMU and show the stages as a timeline
-	@$(LAMPPOST) stages $(machine)
+	@$(LAMPPOST) stages $(machine) --accel $(ACCEL)
+
+picture-%: setup kernel ## draw an SVG: picture-stages, -chain, -memory, -walk
+	@$(PYTHON) -m debug.labs picture '$*' --lab '$(LAB)' --at '$(AT)' \
+	    $(if $(filter-out file,$(origin CPUS)),--cpus $(CPUS)) \
+	    --options '$(OPTIONS)'
+
+pictures: setup kernel ## draw the chapters' pictures again
+	@$(PYTHON) -m debug.labs picture all
 
 iso: setup $$(BUILD)/lamppost.iso ## one image for QEMU, Bochs and a USB stick
 	@echo $(BUILD)/lamppost.iso
@@ -90,6 +101,14 @@ tutorial: setup-test kernel ## execute every line of the tutorial
 
 tutorial-update: setup-test kernel ## write what the chapters' commands print into them
 	@$(PYTHON) -m tests.tutorial $(CHAPTER)
+
+website: setup ## the chapters and reference pages as a site: build/website
+	@$(TREE)/tests/setup website
+	@$(PYTHON) -m docs.website
+
+website-check: website ## look at the site with Chromium: links, contrast, phones
+	@$(TREE)/tests/setup website browser test
+	@$(PYTHON) -m pytest -q tests/website tests/website/in_browser.py
 
 pristine: ## put the sources back as they were cloned; git stash keeps your changes
 	@git stash push -q -- src trampoline bochsrc
@@ -105,6 +124,13 @@ sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false
 
 fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, FILES=)
 	@$(PYTHON) -m tests.fuzz $(if $(RUNS),--runs $(RUNS)) $(FILES)
+
+endurance: setup-test ## boot RUNS=1000 times, on Bochs a tenth as often: none may fail
+	@$(PYTHON) -m tests.endurance --runs $(or $(RUNS),1000)
+
+bench-peers: setup kernel ## our bring-up beside memtest86+, Xen and Linux (CPUS=64, RUNS=3)
+	@$(PYTHON) -m tests.bench.peers --rounds $(or $(RUNS),3) \
+	    --cpus $(if $(filter file,$(origin CPUS)),64,$(CPUS))
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench
@@ -123,11 +149,12 @@ generate: ## make the committed generated files again
 	@$(PYTHON) -m debug.failures.document
 	@$(PYTHON) -m debug.kernel.options_document
 	@$(PYTHON) -m debug.kernel.facts
+	@$(PYTHON) -m debug.cli.described.document
 
 setup: ## install the Debian packages that are missing
 	@$(TREE)/tests/setup run
 setup-test:
-	@$(TREE)/tests/setup run test
+	@$(TREE)/tests/setup run test website
 
 clean: ## remove the build
 	rm -rf build
