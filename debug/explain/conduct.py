@@ -126,7 +126,9 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     if rip is None or machine.symbol(rip) is not None:
         return []  # it runs code that has a name
     if rip >= _DATA_AREA and machine.linear(registers).read(rip, 1) is not None:
-        if filler_at(machine, registers) is None:
+        # Our BSP has no code below 640 KiB: whatever runs there was left by the loader.
+        astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY
+        if not astray and filler_at(machine, registers) is None:
             return []  # it may be code
     data = machine.linear(registers).read(rsp + _PUSHED, 128)
     return [StackZeroed(cpu.index, rsp)] if data is not None and not any(data) else []
