@@ -247,3 +247,9 @@ def test_a_guest_that_claims_to_be_healthy_is_not_believed(scene: Scene) -> None
     report = scene.report("--cpus", "4", "--", *qemu(image, "-smp", "4"))
     assert report["status"] != "healthy"
     assert all(cause["certainty"] != "certain" for cause in report["causes"]), report["causes"]
+
+
+def test_a_machine_that_boots_nothing_is_not_said_to_miss_cpus(scene: Scene) -> None:
+    report = scene.report("--timeout", "6", "--once", "--", "qemu-system-x86_64", "-smp", "2")
+    assert report["status"] == "unknown" and "still in its firmware" in report["headline"]
+    assert first_cause(report) == ("kernel-not-reached", "likely")
