@@ -75,6 +75,7 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         wishes,
         timeout=min(wishes.timeout, 2 * (time.monotonic() - began) + SLACK),
         on_output=None,
+        stop_when=None,  # it may remember the first run
         core=None,
     )
     try:
