@@ -15,6 +15,7 @@ from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import Logging, Wishes, observe
 from debug.cli.show import add_report_options, show
+from debug.pictures.easel import Easel
 from debug.report.safe import safe
 from debug.sources.command_line import scan
 from debug.sources.errors import CommandLineError
@@ -136,6 +137,7 @@ def _run(options: argparse.Namespace) -> int:
     yours = _interactive(argv)
     if "-S" in argv:
         print("lamppost: -S: your debugger starts the machine; it is awaited", file=sys.stderr)
+    easel = Easel(options.picture)
     diagnosis = observe(
         argv,
         Wishes(
@@ -149,8 +151,10 @@ def _run(options: argparse.Namespace) -> int:
             logging=_logging(options),
             core=options.core,
             on_again=_say_again,
+            look=easel.look,
         ),
     )
+    easel.write(diagnosis)
     code = show(diagnosis, options)
     return ExitCode.INTERRUPTED if INTERRUPTED in diagnosis.evidence.messages else code
 

@@ -113,6 +113,9 @@ static void report(const struct trap_frame *f)
     console_printf("CPU %u (APIC ID %u): %s, vector %lu\n", lcpu->idx, lcpu->id,
                    name_of(f), f->vector);
     console_printf("    %s (error code %#lx)\n", detail, f->error_code);
+    const struct thread *thread = this_cpu()->thread;
+    if (thread->id)
+        console_printf("    in thread %u \"%s\"\n", thread->id, thread->name);
     /* A page fault whose frame can't be pushed either becomes a #DF. */
     bool unmapped =
         f->vector == VECTOR_PAGE_FAULT && !(f->error_code & PAGE_FAULT_PRESENT);
