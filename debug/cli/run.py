@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from debug.cli.annotate import guest_output
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import Wishes, echo, observe
@@ -60,15 +61,16 @@ def run(options: argparse.Namespace) -> int:
             " qemu-system-x86_64 -kernel FILE",
             ExitCode.USAGE,
         )
-    diagnosis = observe(
-        argv,
-        Wishes(
-            timeout=options.timeout,
-            until=options.until,
-            cpus=options.cpus,
-            symbols=tuple(options.symbols),
-            keep_dir=options.keep,
-            on_output=None if options.quiet or options.json else echo,
-        ),
-    )
+    with guest_output(options):
+        diagnosis = observe(
+            argv,
+            Wishes(
+                timeout=options.timeout,
+                until=options.until,
+                cpus=options.cpus,
+                symbols=tuple(options.symbols),
+                keep_dir=options.keep,
+                on_output=None if options.quiet or options.json else echo,
+            ),
+        )
     return show(diagnosis, options)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from debug.cli import annotate
 from debug.cli.exit_codes import of_status
 from debug.report import terminal
 from debug.report.diagnosis import Diagnosis
@@ -13,8 +14,9 @@ from debug.report.machine import to_json
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """--json and --annotations."""
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    annotate.add_option(parser)
 
 
 def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:
@@ -23,4 +25,5 @@ def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:
         print(to_json(diagnosis))
     else:
         terminal.write(diagnosis, sys.stdout)
+    annotate.annotate(diagnosis, options)
     return of_status(diagnosis.status)
