@@ -11,7 +11,14 @@ import pytest
 from tests.tree import TREE, tracked
 
 LIMIT = 300  # seconds
-TYPED_TESTS = ("tests/boot", "tests/checks", "tests/host", "tests/conftest.py", "tests/tree.py")
+TYPED_TESTS = (
+    "tests/boot",
+    "tests/checks",
+    "tests/host",
+    "tests/integration",
+    "tests/conftest.py",
+    "tests/tree.py",
+)
 
 
 def complaints(*argv: str) -> str:
