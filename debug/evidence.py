@@ -242,6 +242,14 @@ class Symbols(Protocol):
         """The linear address of the symbol `name`; None if there is none."""
 
 
+@dataclass(frozen=True)
+class Fragment:
+    """Bytes that a source shows at a linear address, where it has no memory to read."""
+
+    address: int
+    data: bytes
+
+
 class NoMemory:
     """The memory of a source that has none."""
 
@@ -274,6 +282,7 @@ class Evidence:
     resets: tuple[ResetEvent, ...] = ()
     stages: tuple[StageEvent, ...] = ()
     memory: Memory = field(default_factory=NoMemory)
+    seen: tuple[Fragment, ...] = ()  # what is known of linear memory beside `memory`
     symbols: Symbols = field(default_factory=NoSymbols)
     console: str = ""  # the tail of what the guest printed, control characters removed
     messages: tuple[str, ...] = ()  # the emulator's own warnings and errors

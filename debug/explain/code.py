@@ -23,12 +23,7 @@ def code_bytes(machine: Machine, registers: Registers, length: int = MAX_LENGTH)
     at = machine.pc(registers)
     if at is None:
         return b""
-    memory = machine.linear(registers)
-    data = memory.read(at, length)
-    if data is None:
-        within = 4096 - at % 4096
-        data = memory.read(at, within) if within < length else None
-    return data or b""
+    return machine.linear(registers).some(at, length)
 
 
 def instruction_at(machine: Machine, registers: Registers) -> Optional[Instruction]:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Optional
 
-from debug.evidence import Cpu, Evidence, ExceptionEvent, IpiEvent, Registers, StageEvent, Symbol
+from debug.evidence import (
+    Cpu,
+    Evidence,
+    ExceptionEvent,
+    IpiEvent,
+    NoMemory,
+    Registers,
+    StageEvent,
+    Symbol,
+)
 from debug.explain import stages as stage
 from debug.x86.exceptions import PF, PageFaultCode
 from debug.x86.linear import LinearMemory
@@ -98,7 +107,7 @@ class Machine:
     def linear(self, registers: Registers) -> LinearMemory:
         """The memory that a CPU with these registers sees."""
         bits, huge = self.paging_limits
-        return LinearMemory(self.evidence.memory, registers, bits, huge)
+        return LinearMemory(self.evidence.memory, registers, bits, huge, self.evidence.seen)
 
     @cached_property
     def paging_limits(self) -> tuple[Optional[int], Optional[bool]]:
@@ -191,7 +200,12 @@ class Machine:
 
     @cached_property
     def has_memory(self) -> bool:
-        """Whether the source can read memory at all: the first pages of RAM always exist."""
+        """Whether the source can read memory at all: the first pages of RAM always exist.
+
+        Of fragments that a session shows, what is absent proves nothing.
+        """
+        if isinstance(self.evidence.memory, NoMemory):
+            return False
         return any(self.physical(page, 1) is not None for page in (PAGE, 2 * PAGE, 0))
 
     @cached_property

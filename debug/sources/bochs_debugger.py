@@ -16,6 +16,7 @@ from debug.sources.bochs_dump import flags_of
 from debug.x86.descriptors import FLAGS
 
 MAX_CPUS = 256
+_TSS_LIMIT, _TSS_FLAGS = 0x67, 0x8B00  # what `info tss` does not show: a busy TSS, present
 
 _CHOOSE = re.compile(r"set \$cpu\s*=\s*([0-9]{1,3})")
 _PLACE = re.compile(
@@ -24,6 +25,7 @@ _PLACE = re.compile(
 _SEGMENT = re.compile(
     r"\b(cs|ds|es|fs|gs|ss|ldtr|tr):\s?(?:s=)?0x([0-9a-f]{4}), dh=0x([0-9a-f]{8}), dl=0x([0-9a-f]{8})"
 )
+_TASK = re.compile(r"\btr:s=0x([0-9a-f]{1,4}), base=0x([0-9a-f]{8,16}), valid=1")
 _TABLE = re.compile(r"\b([gi])dtr:\s?base=0x([0-9a-f]{8,16}), limit=0x([0-9a-f]{1,4})")
 _INFO = re.compile(
     r"(Global|Interrupt) Descriptor Table \((?:base=)?0x([0-9a-f]{8,16}), limit=([0-9]{1,5})\)"
@@ -80,15 +82,19 @@ def parse_session(text: str) -> tuple[Cpu, ...]:
     """The CPUs in a session; the last value that was shown of each register."""
     states: dict[int, _State] = {}
     chosen = 0
+    in_tss = False  # what follows is what the TSS holds, not the CPU
     for line in text.split("\n"):
         line = line[:1024]
+        in_tss = in_tss and "<bochs" not in line and "i/o map" not in line
         if found := _CHOOSE.search(line):
             chosen = min(int(found[1]), MAX_CPUS - 1)
         for place in _PLACE.finditer(line):
             index = int(place[1])
             if index < MAX_CPUS:
                 states.setdefault(index, _State()).rip = int(place[3], 16)
-        _take(states, chosen, line)
+        if not in_tss:
+            _take(states, chosen, line)
+        in_tss = in_tss or _TASK.search(line) is not None
     return tuple(
         Cpu(index, registers)
         for index, state in sorted(states.items())
@@ -102,6 +108,8 @@ def _take(states: dict[int, _State], chosen: int, line: str) -> None:
     for name, selector, high, low in _SEGMENT.findall(line):
         short = "ldt" if name == "ldtr" else name
         state.segments[short] = unpack(int(selector, 16), int(high, 16), int(low, 16))
+    if found := _TASK.search(line):
+        state.segments["tr"] = Segment(int(found[1], 16), int(found[2], 16), _TSS_LIMIT, _TSS_FLAGS)
     for table, base, limit in _TABLE.findall(line):
         state.tables[table] = TableRegister(int(base, 16), int(limit, 16))
     for table, base, limit in _INFO.findall(line):

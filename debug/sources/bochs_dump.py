@@ -32,6 +32,7 @@ _FLAGS = re.compile(
     r"^\|\s*IOPL=([0-3])((?: (?:id|vip|vif|ac|vm|rf|nt|of|df|if|tf|sf|zf|af|pf|cf)){5,20})\s*$",
     re.IGNORECASE,
 )
+_STARTS = re.compile(r"^(?:CPU is in |CS\.mode = |EFER\s*= 0x|\| [ER]AX=)")
 _FLAG_BITS = {
     "cf": 0, "pf": 2, "af": 4, "zf": 6, "sf": 7, "tf": 8, "if": 9, "df": 10, "of": 11,
     "nt": 14, "rf": 16, "vm": 17, "ac": 18, "vif": 19, "vip": 20, "id": 21,
@@ -46,6 +47,11 @@ def flags_of(words: str, iopl: int = 0) -> int:
         if bit is not None and word.isupper():
             value |= 1 << bit
     return value
+
+
+def starts_dump(text: str) -> bool:
+    """Whether a dump begins with this line: people often leave out the first ones."""
+    return _STARTS.match(text) is not None
 
 
 @dataclass(frozen=True)

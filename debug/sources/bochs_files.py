@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import Cpu, EventKind, Evidence, ExceptionEvent, Registers
-from debug.sources import bochs_debugger, bochs_evidence, bochs_pasted
+from debug.evidence import Cpu, EventKind, Evidence, ExceptionEvent, Fragment, Registers
+from debug.sources import bochs_debugger, bochs_evidence, bochs_pasted, bochs_tables
 from debug.sources.bochs_log import BochsLog, LogReader
 from debug.sources.excerpt import Excerpt
 from debug.sources.kinds import Kind
@@ -65,16 +65,16 @@ def text_witness(name: str, kind: Kind, text: str) -> Optional[Witness]:
 
 def _witness(name: str, kind: Kind, log: BochsLog, text: str) -> Optional[Witness]:
     session = bochs_debugger.parse_session(text) if text else ()
-    if not log.lines and not session:
+    shown = bochs_tables.parse(text)
+    if not (log.lines or session or shown.linear or shown.physical or shown.pages):
         return None
     evidence = bochs_evidence.build(log)
-    evidence = replace(
-        evidence,
-        cpus=_with_session(evidence.cpus, session),
-        events=_completed(evidence.events, log),
-    )
-    notes = []
+    cpus = _with_session(evidence.cpus, session)
     said = bochs_pasted.instructions(text)
+    events = _completed(evidence.events, log)
+    evidence = _with_memory(replace(evidence, cpus=cpus, events=events), shown)
+    evidence = replace(evidence, seen=(*evidence.seen, *(Fragment(i.linear, i.data) for i in said)))
+    notes = []
     if said:
         notes.append(f"Bochs disassembled: {said[-1]}")
     deaths = sum(1 for e in evidence.events if e.kind is EventKind.TRIPLE_FAULT)
@@ -89,7 +89,7 @@ def _completed(events: tuple[ExceptionEvent, ...], log: BochsLog) -> tuple[Excep
     dumps = {(dump.cpu, dump.tick): dump.registers for dump in log.dumps if not dump.after_reset}
     result = []
     for event in events:
-        if event.registers.rip is None and event.cpu is not None and event.tick is not None:
+        if not event.registers.segments and event.cpu is not None and event.tick is not None:
             registers = dumps.get((event.cpu, event.tick), event.registers)
             event = replace(event, registers=registers)
         if event.error_code == bochs_pasted.UNKNOWN_CODE:
@@ -117,6 +117,22 @@ def _with_session(cpus: tuple[Cpu, ...], session: tuple[Cpu, ...]) -> tuple[Cpu,
             )
         result[cpu.index] = cpu
     return tuple(result[index] for index in sorted(result))
+
+
+def _with_memory(evidence: Evidence, shown: bochs_tables.Shown) -> Evidence:
+    """The tables and the memory that a session shows."""
+    physical = list(shown.physical)
+    directories = {cpu.registers.get("cr3") for cpu in evidence.cpus} - {None}
+    messages = list(evidence.messages)
+    for page in shown.pages:
+        if len(directories) == 1:
+            for cr3 in directories:
+                physical += bochs_tables.placed(page, cr3 or 0)
+        messages += [f"page {page.address:#x}: {name} {entry:#x}" for name, entry in page.entries]
+    if not physical and not shown.linear:
+        return replace(evidence, messages=tuple(messages))
+    memory = bochs_tables.ShownMemory(tuple(physical))
+    return replace(evidence, memory=memory, seen=tuple(shown.linear), messages=tuple(messages))
 
 
 def _ceiling(kind: Kind, log: BochsLog, evidence: Evidence) -> tuple[Ceiling, str]:

@@ -23,7 +23,7 @@ from typing import Optional
 
 from debug.evidence import ExceptionEvent, IpiEvent, Registers, ResetEvent
 from debug.sources.bochs_chain import ChainReader
-from debug.sources.bochs_dump import Dump, DumpBuilder
+from debug.sources.bochs_dump import Dump, DumpBuilder, starts_dump
 from debug.sources.bochs_flood import thinned
 from debug.sources.bochs_ipi import IpiReader
 from debug.sources.console import plain
@@ -235,7 +235,7 @@ class LogReader:
 
     def _dump_line(self, line: LogLine, cpu: int) -> bool:
         builder = self._building.get(cpu)
-        if line.text.startswith("CPU is in "):
+        if builder is None and starts_dump(line.text) or line.text.startswith("CPU is in "):
             builder = self._building[cpu] = DumpBuilder(cpu, line.tick)
         if builder is None or not builder.add(line.text):
             return False

@@ -54,6 +54,7 @@ class Instruction:
     """An instruction that Bochs disassembled where a CPU stood."""
 
     rip: int
+    linear: int
     text: str
     data: bytes
 
@@ -143,6 +144,9 @@ def instructions(text: str) -> tuple[Instruction, ...]:
         match = _AT.search(line[:MAX_LINE]) or _NEXT.search(line[:MAX_LINE])
         if match is None or len(match["bytes"]) % 2:
             continue
-        data = bytes.fromhex(match["bytes"])
-        found.append(Instruction(int(match["ip"], 16), match["text"][:80], data))
+        data, rip = bytes.fromhex(match["bytes"]), int(match["ip"], 16)
+        parts = match.groupdict()
+        base = int(parts["cs"], 16) << 4 if parts.get("cs") else 0
+        real = rip < 1 << 16 and parts.get("physical") and base + rip == int(parts["physical"], 16)
+        found.append(Instruction(rip, base + rip if real else rip, match["text"][:80], data))
     return tuple(found[-MAX_SAID:])

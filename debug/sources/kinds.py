@@ -36,7 +36,7 @@ _QEMU_REGISTERS = (
 _BOCHS_LOG = re.compile(rb"^\s*\d{11}[ideps>][\[ ][A-Z0-9 ]{0,8}[A-Za-z0-9 ]*\]", re.M)
 _BOCHS_DEBUGGER = re.compile(
     rb"<bochs:\d+>|^\(\d+\)\.?\[\d+\]|^\(\d+\) \[0x[0-9a-f]+\]|^Next at t=\d+|"
-    rb"[cdefgs]s:0x[0-9a-f]{4}, dh=0x",
+    rb"[cdefgs]s:0x[0-9a-f]{4}, dh=0x|^(?:Global|Interrupt) Descriptor Table \((?:base=)?0x",
     re.M,
 )
 _STAGE = re.compile(rb"@[0-9a-f]{2,8}:[0-9a-f]{2}(?:=[0-9a-f]{1,8})?\.[0-9a-f]\*[0-9a-f]{2}")

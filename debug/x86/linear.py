@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from debug.evidence import Memory, Registers
+from debug.evidence import Fragment, Memory, Registers
 from debug.x86.canonical import MASK64
 from debug.x86.modes import MASK32, PagingMode, paging_mode_of
+from debug.x86.page_entries import Reason
 from debug.x86.paging import READ, Access, Tables, Walk, translate
 
 LinearReader = Callable[[int, int], Optional[bytes]]
@@ -38,6 +39,7 @@ class LinearMemory:
     registers: Registers
     maxphyaddr: Optional[int] = None
     pdpe1gb: Optional[bool] = None
+    seen: tuple[Fragment, ...] = ()  # linear memory that was shown, for where none can be read
 
     @property
     def tables(self) -> Optional[Tables]:
@@ -50,8 +52,10 @@ class LinearMemory:
     def read(self, address: int, length: int) -> Optional[bytes]:
         """`length` bytes at a linear address, permissions ignored; None where not readable."""
         tables = self.tables
-        if tables is None or not 0 <= length <= MAX_READ:
+        if not 0 <= length <= MAX_READ:
             return None
+        if tables is None:
+            return self._shown(address, length)
         mask = MASK64 if tables.mode.linear_bits > 32 else MASK32
         data = bytearray()
         while len(data) < length:
@@ -61,9 +65,30 @@ class LinearMemory:
             physical = _physical(found)
             part = None if physical is None else self.memory.read(physical, count)
             if part is None or len(part) != count:
-                return None
+                return (
+                    self._shown(address, length) if found.fault is None or _unread(found) else None
+                )
             data += part
         return bytes(data)
+
+    def _shown(self, address: int, length: int) -> Optional[bytes]:
+        """The bytes from a fragment that holds all of them."""
+        for one in self.seen:
+            if one.address <= address and address + length <= one.address + len(one.data):
+                return one.data[address - one.address :][:length]
+        return None
+
+    def some(self, address: int, length: int) -> bytes:
+        """Up to `length` bytes: fewer where a page, or what was shown, ends before."""
+        data = self.read(address, length)
+        within = _CHUNK - address % _CHUNK
+        if data is None and within < length:
+            data = self.read(address, within)
+        if data is None:
+            ends = (one.address + len(one.data) - address for one in self.seen)
+            known = max((end for end in ends if 0 < end < length), default=0)
+            data = self.read(address, known) if known else None
+        return data or b""
 
     def walk(self, address: int, access: Access = READ) -> Optional[Walk]:
         """The walk for `address`; None when the CPU's page tables are unknown."""
@@ -88,6 +113,10 @@ class LinearMemory:
                 return found
             done += _CHUNK - at % _CHUNK
         return None
+
+
+def _unread(found: Walk) -> bool:
+    return found.fault is not None and found.fault.reason is Reason.UNREADABLE
 
 
 def _physical(found: Walk) -> Optional[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu
-from debug.explain.clues import pointers, stack, tables, words
+from debug.explain.clues import pointers, session, stack, tables, words
 from debug.explain.clues.moment import moment
 from debug.explain.context import Machine
 from debug.explain.model import Finding
@@ -20,7 +20,14 @@ def findings(machine: Machine, culprit: Optional[Cpu]) -> tuple[Finding, ...]:
     if machine.has_memory:
         return ()
     found = moment(machine, culprit)
+    shown = () if machine.evidence.events else tuple(session.findings(machine))
     if found is None:
-        return ()
+        return shown
     said = words.spoken(found, machine.evidence.messages)
-    return (*said, *tables.findings(found), *stack.findings(found), *pointers.findings(found))
+    return (
+        *said,
+        *shown,
+        *tables.findings(found),
+        *stack.findings(found),
+        *pointers.findings(found),
+    )

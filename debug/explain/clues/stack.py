@@ -70,7 +70,11 @@ def _in(registers: Registers, address: int) -> bool:
 
 
 def _tss_unmapped(moment: Moment) -> Optional[Evident]:
-    if moment.address is None or moment.cpl != 3 or moment.error(_W) or moment.fetch:
+    if moment.cpl != 3 or moment.error(_W) or moment.fetch:
+        return None
+    if moment.vector is None and not moment.first and moment.get("cr2"):
+        return _probably_tss(moment, moment.get("cr2") or 0)  # of the last page fault there was
+    if moment.address is None:
         return None
     task = moment.registers.segments.get("tr")
     if task is not None and task.selector & 0xFFFC:
@@ -90,7 +94,7 @@ def _probably_tss(moment: Moment, address: int) -> Optional[Evident]:
     below a multiple of 16, and gates 8 and 14 lie at multiples of 16 of an aligned IDT.
     """
     rsp = moment.get("rsp")
-    if not moment.died or moment.first or rsp is None or moment.mode is Mode.LONG64:
+    if moment.first or rsp is None or moment.mode is Mode.LONG64:
         return None
     if address % 16 not in (4, 8) or abs(rsp - address) < PAGE:
         return None
@@ -101,7 +105,9 @@ def _probably_tss(moment: Moment, address: int) -> Optional[Evident]:
         else f"at CPL 3 the last access of the delivery was to {address:#x}: ESP0 of a TSS at"
         f" {address - 4:#x}"
     )
-    return Evident(moment.cpu, Clue.TSS_UNMAPPED, Proof.FITS, (line,))
+    return Evident(
+        moment.cpu, Clue.TSS_UNMAPPED, Proof.FITS if moment.died else Proof.HINT, (line,)
+    )
 
 
 def _stack_of_tss(moment: Moment) -> Optional[Evident]:
@@ -189,13 +195,16 @@ def _push(moment: Moment) -> Iterator[Evident]:
         if nested is not None:
             yield nested
         return
-    edge = (
-        f"{name} is the first address of a page: an empty stack that is not mapped, or a full one"
-    )
     if user and all(value == 0 for _, value in moment.general()):
         fresh = "every other general register is 0: the program had only just begun"
         yield Evident(moment.cpu, clue, Proof.FITS, (line, fresh))
         return
+    if rsp % PAGE and rsp // PAGE == address // PAGE:
+        # A stack that runs out does so where a page begins, or by an access far below.
+        inside = f"{name} itself lies in the page that is not mapped: it did not run out there"
+        yield Evident(moment.cpu, clue, Proof.FITS, (line, inside))
+        return
+    edge = f"the page of {name} begins there: an empty stack that is not mapped, or a full one"
     yield Evident(moment.cpu, clue, Proof.HINT, (line, edge))
     yield Evident(moment.cpu, Clue.STACK_DRAINED, Proof.HINT, (line, edge))
 

@@ -43,6 +43,8 @@ class Clue(Enum):
     TSS_UNMAPPED = "tss-unmapped"
     GDT_NULL = "gdt-null"
     GDT_AT_ZERO = "gdt-at-zero"
+    GDT_EMPTY = "gdt-empty"
+    TABLES_AT_ZERO = "tables-at-zero"
     L_BIT_MISSING = "l-bit-missing"
     CR3_MISALIGNED = "cr3-misaligned"
     CODE_LOST_WITH_CR3 = "code-lost-with-cr3"

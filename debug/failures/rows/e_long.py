@@ -184,6 +184,7 @@ ROWS = (
         ("ENT-01",),
         _entry_null,
         ("ap-entry-null",),
+        over=("no-code-at-rip",),
     ),
     Row(
         "entry-truncated",

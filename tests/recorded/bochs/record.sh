@@ -35,3 +35,12 @@ record real16-detailed real16 'cpu: count=1' 'debug: cpu0=report'
 record gp-detailed gp 'cpu: count=1' 'debug: cpu0=report'
 limit=2 record halt halt 'cpu: count=1'
 record exit exit 'cpu: count=1'
+
+# A session with the debugger, from its first prompt on, with all that it can show of memory.
+nasm -f bin -D CASE_long64 guest.asm -o "$work/guest.img"
+printf '%s\n' c 'info gdt 0 3' 'info tss' sreg creg r 'page 0x7c00' 'page 0x500000000' \
+    'xp /8bx 0x7c00' 'x /8wx 0x7c00' 'x /4gx 0x7c00' 'xp /8hx 0x7c20' q |
+    timeout 20 bochs -qf ../../../bochsrc 'ata0-master: type=none' \
+        "floppya: 1_44=$work/guest.img, status=inserted" 'boot: floppy' 'com1: enabled=0' \
+        "log: $work/log" 'cpu: ips=4000000' 'cpu: count=2' 2>/dev/null |
+    sed -n '/^<bochs:1>/,$p' >session.txt
