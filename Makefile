@@ -25,7 +25,8 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 # ---------------------------------------------------------------- for everybody
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate reports sweep tutorial tutorial-update
+	clean setup setup-test readme generate reports sweep tutorial tutorial-update \
+	pristine
 help: ## list the targets
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -84,7 +85,10 @@ tutorial: setup-test kernel ## execute every line of the tutorial
 tutorial-update: setup-test kernel ## write what the chapters' commands print into them
 	@$(PYTHON) -m tests.tutorial $(CHAPTER)
 
-check-%: setup $(own) # a chapter's exercise: your trace against the expected one
+pristine: ## put the sources back as they were cloned; git stash keeps your changes
+	@git stash push -q -- src trampoline bochsrc
+
+check-%: setup $$(BUILD)/lamppost.elf # a chapter's exercise: your trace against the expected one
 	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)
 
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm

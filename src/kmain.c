@@ -20,7 +20,9 @@
 #include "selftest.h"
 #include "smp/barrier.h"
 #include "smp/bringup.h"
+#include "smp/call.h"
 #include "smp/trampoline.h"
+#include "time/timer.h"
 #include "time/tsc.h"
 #include "trace/stage.h"
 
@@ -132,6 +134,7 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     apic_init(options.apic, madt->lapic_address);
     STAGE(BSP_APIC);
     STAGE_WITH(BSP_TIME, tsc_calibrate());
+    timer_init();
     lcpus_init(madt);
 
     uint64_t trace_area;
@@ -152,7 +155,12 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     console_printf("%u of %u CPUs online\n", online, lcpu_count);
     scheduler_gate_open();
     STAGE(BSP_SCHEDULER);
+    smp_listen();
+    timer_start();
+    timer_prove();
+    STAGE(BSP_INTERRUPTS);
 
+    interrupts_on();
     if (options.selftest)
         machine_exit(selftest_run(&options, online, trampoline));
     idle();

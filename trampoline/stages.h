@@ -100,6 +100,9 @@ STAGE(0xa5, AP_BARRIER, long64,
       "the BSP must open the scheduler gate")
 STAGE(0xa6, AP_SCHEDULER, long64,
       "the AP entered the scheduler",
+      "other CPUs' calls and the timer's ticks must reach it")
+STAGE(0xa7, AP_INTERRUPTS, long64,
+      "the AP takes interrupts: other CPUs may call it, and its timer runs",
       "work, or a reason to halt")
 
 /* The BSP, from the loader to C and on. */
@@ -181,7 +184,10 @@ STAGE(0xc8, BSP_BARRIER, long64,
       "the BSP is past the barrier",
       "the scheduler gate must be opened")
 STAGE(0xc9, BSP_SCHEDULER, long64,
-      "the scheduler gate is open and the BSP is idle or tests itself",
+      "the scheduler gate is open",
+      "the other CPUs' calls and the timer's ticks must reach the BSP")
+STAGE(0xca, BSP_INTERRUPTS, long64,
+      "the BSP takes interrupts, and its timer has ticked",
       "work, or a reason to halt")
 STAGE(0xcf, BSP_EXIT, long64,
       "the kernel ends the machine: the argument is the exit code",

@@ -203,7 +203,11 @@ class BochsProcess:
         """Give guest text away.  A stop comes in one burst: its words are kept until its prompt."""
         self._text = self._strip_echo(self._text)
         if now - self._last_read > _BURST:
-            text, self._text = self._text, b""
+            # What looks like the debugger's words waits longer: a busy host takes its time between
+            # them and the prompt, or the end.
+            patient = now - self._last_read < _PATIENCE
+            keep = _stop_begins(self._text) if patient else len(self._text)
+            text, self._text = self._text[:keep], self._text[keep:]
         elif len(self._text) > 2 * _STOP_SIZE:
             text, self._text = self._text[:-_STOP_SIZE], self._text[-_STOP_SIZE:]
         else:

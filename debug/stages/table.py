@@ -171,6 +171,13 @@ BUILT_IN = StageTable(
             "AP_SCHEDULER",
             "long64",
             "the AP entered the scheduler",
+            "other CPUs' calls and the timer's ticks must reach it",
+        ),
+        Stage(
+            0xA7,
+            "AP_INTERRUPTS",
+            "long64",
+            "the AP takes interrupts: other CPUs may call it, and its timer runs",
             "work, or a reason to halt",
         ),
         Stage(
@@ -352,7 +359,14 @@ BUILT_IN = StageTable(
             0xC9,
             "BSP_SCHEDULER",
             "long64",
-            "the scheduler gate is open and the BSP is idle or tests itself",
+            "the scheduler gate is open",
+            "the other CPUs' calls and the timer's ticks must reach the BSP",
+        ),
+        Stage(
+            0xCA,
+            "BSP_INTERRUPTS",
+            "long64",
+            "the BSP takes interrupts, and its timer has ticked",
             "work, or a reason to halt",
         ),
         Stage(

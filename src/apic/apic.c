@@ -9,6 +9,7 @@
 
 /* Register offsets; an x2APIC register's MSR is 0x800 + offset / 16. */
 #define APIC_ID       0x020
+#define APIC_EOI      0x0b0
 #define APIC_SVR      0x0f0
 #define APIC_ESR      0x280
 #define APIC_ICR_LOW  0x300
@@ -24,19 +25,24 @@ static volatile uint32_t *registers; /* NULL in x2APIC mode */
 static bool x2apic;
 static bool ready;
 
-static uint32_t apic_read(uint32_t offset)
+uint32_t apic_read(uint32_t offset)
 {
     if (x2apic)
         return (uint32_t)rdmsr(X2APIC_MSR + offset / 16);
     return registers[offset / 4];
 }
 
-static void apic_write(uint32_t offset, uint32_t value)
+void apic_write(uint32_t offset, uint32_t value)
 {
     if (x2apic)
         wrmsr(X2APIC_MSR + offset / 16, value);
     else
         registers[offset / 4] = value;
+}
+
+void apic_eoi(void)
+{
+    apic_write(APIC_EOI, 0);
 }
 
 bool apic_ready(void)
@@ -100,10 +106,13 @@ static const char *esr_text(uint32_t esr)
                         : "the APIC reports an error";
 }
 
-const char *apic_send(uint32_t destination, uint32_t icr)
+static const char *send(uint32_t destination, uint32_t icr)
 {
     apic_write(APIC_ESR, 0);
     if (x2apic) {
+        /* A WRMSR to the x2APIC may overtake earlier stores, which the
+         * destination must see [SDM 3A "MSR Access in x2APIC Mode"]. */
+        __asm__ volatile("mfence; lfence" : : : "memory");
         wrmsr(X2APIC_MSR + APIC_ICR_LOW / 16,
               (uint64_t)destination << 32 | icr);
     } else {
@@ -119,6 +128,15 @@ const char *apic_send(uint32_t destination, uint32_t icr)
     apic_write(APIC_ESR, 0);
     uint32_t esr = apic_read(APIC_ESR);
     return esr ? esr_text(esr) : NULL;
+}
+
+const char *apic_send(uint32_t destination, uint32_t icr)
+{
+    /* A handler that sends an IPI must not come between the two halves. */
+    uint64_t flags = interrupts_save();
+    const char *problem = send(destination, icr);
+    interrupts_restore(flags);
+    return problem;
 }
 
 #define PIC1_COMMAND 0x20

@@ -20,6 +20,12 @@
 #define ICR_LEVEL   (1u << 15)
 #define ICR_OTHERS  (3u << 18) /* shorthand: all excluding self */
 
+/* The timer's registers, for src/time/timer.c. */
+#define APIC_LVT_TIMER     0x320
+#define APIC_TIMER_INITIAL 0x380
+#define APIC_TIMER_CURRENT 0x390
+#define APIC_TIMER_DIVIDE  0x3e0
+
 /* Choose the mode and enable the BSP's APIC.  `base` is the xAPIC's physical
  * address.  Ends the machine with a message if the mode can't be had. */
 void apic_init(enum apic_mode mode, uint64_t base);
@@ -28,6 +34,14 @@ void apic_init(enum apic_mode mode, uint64_t base);
 void apic_enable(void);
 
 bool apic_ready(void);
+
+/* A register of the local APIC of the CPU that calls, by its xAPIC offset. */
+uint32_t apic_read(uint32_t offset);
+void apic_write(uint32_t offset, uint32_t value);
+
+/* The interrupt in service is over. */
+void apic_eoi(void);
+
 bool apic_is_x2apic(void);
 
 /* The APIC ID of the CPU that calls. */

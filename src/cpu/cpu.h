@@ -101,6 +101,11 @@ static inline void interrupts_off(void)
     __asm__ volatile("cli" : : : "memory");
 }
 
+static inline void interrupts_on(void)
+{
+    __asm__ volatile("sti" : : : "memory");
+}
+
 /* Interrupts off; returns what interrupts_restore() puts back. */
 static inline uint64_t interrupts_save(void)
 {

@@ -4,10 +4,11 @@
  * report is the kernel's own; a CPU that can't even get here triple-faults,
  * and then debug/ explains.
  */
+#include "cpu/exception.h"
+
 #include <stdbool.h>
 
 #include "cpu/percpu.h"
-#include "cpu/vectors.h"
 #include "lib/console.h"
 #include "lib/panic.h"
 #include "lib/printf.h"
@@ -141,8 +142,6 @@ static void report(const struct trap_frame *f)
 
 void exception_handle(struct trap_frame *frame)
 {
-    if (frame->vector == VECTOR_SPURIOUS)
-        return; /* no EOI [SDM 3A "Spurious Interrupt"] */
     if (frame->vector == VECTOR_NMI && panic_in_progress()) {
         STAGE(STOPPED);
         halt_forever();

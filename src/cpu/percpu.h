@@ -2,6 +2,8 @@
 /* What each CPU has to itself, reached through GS base. */
 #pragma once
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cpu/cpu.h"
@@ -14,6 +16,9 @@ struct percpu {
     struct lcpu *lcpu;
     struct trace_record *record;
     struct descriptor_tables tables;
+    _Atomic bool listens;   /* it takes interrupts (smp/call.h) */
+    _Atomic uint64_t ticks; /* of its timer, since the CPU came up */
+    uint64_t next_tick;     /* TSC */
 } __attribute__((aligned(64)));
 
 static inline struct percpu *this_cpu(void)

@@ -24,6 +24,7 @@
 #define XCR0_AVX 4u
 
 #define MSR_APIC_BASE      0x0000001bu
+#define MSR_TSC_DEADLINE   0x000006e0u
 #define MSR_EFER           0xc0000080u
 #define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
@@ -38,6 +39,7 @@
 
 #define CPUID_FEATURES          1u
 #define CPUID_1_ECX_X2APIC      (1u << 21)
+#define CPUID_1_ECX_DEADLINE    (1u << 24)
 #define CPUID_1_ECX_XSAVE       (1u << 26)
 #define CPUID_1_ECX_AVX         (1u << 28)
 #define CPUID_TOPOLOGY          0xbu

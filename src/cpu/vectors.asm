@@ -1,12 +1,12 @@
 ; SPDX-License-Identifier: BSD-2-Clause
 ;
 ; The 256 entries of the IDT: each makes the frame of struct trap_frame
-; (cpu/vectors.h) and calls exception_handle().
+; (cpu/vectors.h) and calls interrupt_handle().
 
 bits 64
 section .text progbits alloc exec nowrite align=16
 
-extern exception_handle
+extern interrupt_handle
 
 ; The exceptions for which the CPU pushes an error code
 ; [SDM 3A "Protected-Mode Exceptions and Interrupts"].
@@ -58,7 +58,7 @@ vector_common:
     mov rdi, rsp
     mov rbp, rsp
     and rsp, -16
-    call exception_handle
+    call interrupt_handle
     mov rsp, rbp
     pop r15
     pop r14

@@ -13,7 +13,13 @@ enum vector {
     VECTOR_PAGE_FAULT = 14,
     VECTOR_MACHINE_CHECK = 18,
     VECTOR_EXCEPTIONS = 32, /* below: exceptions; from here: interrupts */
-    VECTOR_SPURIOUS = 0xff, /* the local APIC's */
+
+    /* The local APIC delivers the highest pending one first. */
+    VECTOR_TIMER = 0x40,
+    VECTOR_RESCHEDULE = 0xf0, /* IPI: this CPU has something to run */
+    VECTOR_CALL = 0xf1,       /* IPI: another CPU wants a function called */
+    VECTOR_TLB = 0xf2,        /* IPI: a mapping is gone */
+    VECTOR_SPURIOUS = 0xff,   /* the local APIC's own */
 };
 
 /* What is on the stack when the C handler runs: pushed by the stub
@@ -27,6 +33,3 @@ struct trap_frame {
 };
 
 extern const uint64_t vector_stubs[VECTORS];
-
-/* Called by every stub. */
-void exception_handle(struct trap_frame *frame);

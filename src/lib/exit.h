@@ -21,6 +21,7 @@ enum exit_code {
     EXIT_TOO_MANY_CPUS = 0x1b,
     EXIT_MISSING_CPU = 0x1c,
     EXIT_NO_LONG_MODE = 0x1d,
+    EXIT_NO_TICK = 0x1e, /* the timer's interrupt does not come */
 };
 
 #define ISA_DEBUG_EXIT 0xf4

@@ -13,7 +13,9 @@
 #include "mm/stacks.h"
 #include "sched/idle.h"
 #include "smp/barrier.h"
+#include "smp/call.h"
 #include "smp/lcpu.h"
+#include "time/timer.h"
 #include "trace/stage.h"
 
 /* Tell the BSP, unless it has given this CPU up or the kernel has panicked
@@ -65,6 +67,9 @@ _Noreturn void ap_entry(struct lcpu *lcpu)
     STAGE(AP_BARRIER);
     scheduler_gate_wait();
     STAGE(AP_SCHEDULER);
+    smp_listen();
+    timer_start();
+    STAGE(AP_INTERRUPTS);
     scheduler_entered();
     idle();
 }

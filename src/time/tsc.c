@@ -40,6 +40,11 @@ uint32_t tsc_calibrate(void)
     return khz;
 }
 
+uint32_t tsc_khz(void)
+{
+    return khz;
+}
+
 uint64_t tsc_cycles(uint64_t us)
 {
     return us * khz / 1000;

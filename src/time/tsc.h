@@ -10,6 +10,8 @@
 /* Measure the rate against the PIT; returns it in kHz. */
 uint32_t tsc_calibrate(void);
 
+uint32_t tsc_khz(void);
+
 /* Microseconds in TSC cycles. */
 uint64_t tsc_cycles(uint64_t us);
 

@@ -113,6 +113,8 @@ static void send(const char *text, size_t size, uint32_t sinks)
     }
 }
 
+/* Interrupts are off: a handler that writes would wait for the code that it
+ * interrupted. */
 static void send_locked(uint32_t owner, const char *text, size_t size,
                         uint32_t sinks)
 {
@@ -132,7 +134,9 @@ void trace_write(const char *text, size_t size, uint32_t sinks, bool seized)
         send(text, size, sinks);
         return;
     }
+    uint64_t flags = interrupts_save();
     send_locked(owner, text, size, sinks);
+    interrupts_restore(flags);
 }
 
 void trace_drain(void)
@@ -180,12 +184,9 @@ void trace_format(struct trace_record *record, uint32_t sequence,
     record->frame_len = at;
 }
 
-void trace_stage(struct trace_record *record, enum stage stage,
-                 bool has_argument, uint32_t argument)
+static void write_stage(struct trace_record *record, enum stage stage,
+                        bool has_argument, uint32_t argument, uint32_t sinks)
 {
-    uint32_t sinks = trace_control->sinks;
-    if (!record || record->apic_id == TRACE_UNCLAIMED || !sinks)
-        return;
     uint32_t index = atomic_load_explicit(&record->count, memory_order_relaxed);
     if (sinks & TRACE_SINK_MEMORY) {
         struct trace_entry *entries = paging_window(record->entries);
@@ -204,6 +205,17 @@ void trace_stage(struct trace_record *record, enum stage stage,
         return;
     trace_format(record, index, stage, has_argument, argument);
     send_locked(record->owner, record->frame, record->frame_len, sinks);
+}
+
+void trace_stage(struct trace_record *record, enum stage stage,
+                 bool has_argument, uint32_t argument)
+{
+    uint32_t sinks = trace_control->sinks;
+    if (!record || record->apic_id == TRACE_UNCLAIMED || !sinks)
+        return;
+    uint64_t flags = interrupts_save();
+    write_stage(record, stage, has_argument, argument, sinks);
+    interrupts_restore(flags);
 }
 
 struct trace_record *trace_this_cpu(void)

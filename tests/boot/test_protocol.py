@@ -70,7 +70,7 @@ def wait_for_all(guest: machine.Machine) -> None:
 
 def mended_by_memory(record: MemoryTrace) -> bool:
     last = {cpu.events[-1].code for cpu in record.cpus if cpu.events}
-    done = last <= {verdict.ENTERED_SCHEDULER, verdict.BSP_LAST} and len(record.cpus) == CPUS
+    done = last <= {verdict.AP_LAST, verdict.BSP_LAST} and len(record.cpus) == CPUS
     return done and record.control is not None and record.control.steals > 0
 
 

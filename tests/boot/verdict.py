@@ -19,10 +19,10 @@ AP_WAY = tuple(
     for stage in BUILT_IN.stages
     if stage.name.startswith("AP_") and stage.name not in _ASTRAY
 )
-ENTERED_SCHEDULER = BUILT_IN.by_name["AP_SCHEDULER"].code
-BSP_LAST = BUILT_IN.by_name["BSP_SCHEDULER"].code
+AP_LAST = BUILT_IN.by_name["AP_INTERRUPTS"].code
+BSP_LAST = BUILT_IN.by_name["BSP_INTERRUPTS"].code
 # The last frame of any CPU that boots and then idles.
-LAST_FRAME = re.compile(rb":(?:%02x|%02x)\.[0-9a-f]\*..\n" % (ENTERED_SCHEDULER, BSP_LAST))
+LAST_FRAME = re.compile(rb":(?:%02x|%02x)\.[0-9a-f]\*..\n" % (AP_LAST, BSP_LAST))
 EXIT_STAGE = BUILT_IN.by_name["BSP_EXIT"].code
 
 

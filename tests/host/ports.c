@@ -45,6 +45,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
             return;
         }
         r[REG_RIP] += 2;
+    } else if (code[0] == 0xfa) { /* cli */
+        r[REG_RIP]++;
     } else if (code[0] == 0xee) { /* out dx, al */
         write_port(port, (char)r[REG_RAX]);
         r[REG_RIP]++;

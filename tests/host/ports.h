@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Ports for code that runs as a process: IN, OUT and REP OUTSB raise SIGSEGV
- * there, and the handler does what a QEMU machine does.  Beside them what
- * src/trace/trace.c needs from the rest of the kernel.
+ * Ports for code that runs as a process: IN, OUT, REP OUTSB and CLI raise
+ * SIGSEGV there, and the handler does what a QEMU machine does.  Beside them
+ * what src/trace/trace.c needs from the rest of the kernel.
  */
 #pragma once
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.tutorial import host
 from tests.tutorial.chapter import chapters, execute, rewrite
 
 
@@ -24,6 +25,8 @@ def main() -> int:
     if not paths:
         print("no such chapter", file=sys.stderr)
         return 2
+    for reason in host.reasons():
+        print(f"note: {reason}")
     left = 0
     for path in paths:
         with tempfile.TemporaryDirectory(prefix="lamppost-tutorial-") as directory:

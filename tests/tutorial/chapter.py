@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
-from tests.tutorial import scratch, transcript
+from tests.tutorial import host, scratch, transcript
 from tests.tutorial.blocks import Block, BlockError, Kind, read, replaced
 from tests.tutorial.session import Session, SessionError, Step, steps
 
-TUTORIAL = scratch.ROOT / "docs" / "tutorial"
 LABS = scratch.ROOT / "tests" / "labs"
 
 
@@ -22,10 +21,17 @@ class Outcome:
     stale: list[str] = field(default_factory=list)
     fresh: dict[int, list[str]] = field(default_factory=dict)
 
+    def report(self, reasons: Sequence[str]) -> str:
+        """What to tell: with a reason that explains all of it, that and the first line."""
+        if not reasons or not self.stale:
+            return "\n".join(self.stale)
+        more = f"\n(and {len(self.stale) - 1} more)" if len(self.stale) > 1 else ""
+        return "\n".join(reasons) + f"\n{self.stale[0]}{more}"
+
 
 def chapters() -> list[Path]:
     """The chapters in their order."""
-    return sorted(TUTORIAL.glob("[0-9][0-9]-*/README.md"))
+    return sorted(scratch.TUTORIAL.glob("[0-9][0-9]-*/README.md"))
 
 
 def execute(path: Path, directory: Path) -> Outcome:
@@ -35,6 +41,11 @@ def execute(path: Path, directory: Path) -> Outcome:
         blocks = read(path)
     except BlockError as error:
         outcome.stale.append(str(error))
+        return outcome
+    if (
+        missing := host.missing({b.language for b in blocks if b.kind is Kind.SESSION})
+    ) is not None:
+        outcome.stale.append(f"{path}: {missing}")
         return outcome
     tree: Optional[Path] = None
     for block in blocks:
@@ -92,8 +103,8 @@ def _play(block: Block, todo: list[Step], session: Session) -> tuple[list[str], 
             raise SessionError(f"(line {block.line + 1 + step.index}) {error}") from error
         shown = list(step.shown)
         if (wrong := transcript.compare(shown, came)) is not None:
-            stale.append(f"{block.at(step.index + 1 + wrong.index)}: {wrong}")
-        body = block.lines[step.index : step.index + 1]
+            stale.append(f"{block.at(step.index + step.extent + wrong.index)}: {wrong}")
+        body = block.lines[step.index : step.index + step.extent]
         fresh += [*body, *transcript.update(shown, came)]
     return fresh, stale
 

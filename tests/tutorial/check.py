@@ -1,107 +1,115 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`make check-NN`: boot the kernel in this tree and compare its trace with the exercise's.
 
-The chapter's check.toml says what is expected:
-
-    cpus = 2                    how many CPUs to boot with (4)
-    options = "smp=serial"      the kernel's command line ("")
-    bsp = "b0 b1 … c9"          the BSP's stages; … stands for any stages, also none
-    ap = "10 11 … a6"           every AP's
+It stops at the first difference.  What is expected: tests/tutorial/exercise.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence
 
-import tomllib
-
-from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.guard import guarded
 from debug.cli.observe import observe
+from debug.evidence import StageEvent
+from debug.explain.model import Explanation, Status
 from debug.kernel.demo import watch
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
 from debug.stages.elf import table_for
 from debug.stages.lanes import Lane, lanes
 from debug.stages.model import StageTable
-from tests.tutorial.chapter import TUTORIAL
-from tests.tutorial.transcript import compare
+from debug.x86.exceptions import vector
+from tests.tutorial import host
+from tests.tutorial.exercise import Boot, Exercise, load
+from tests.tutorial.transcript import WILDCARD, compare
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """What a chapter's check.toml asks for."""
-
-    chapter: str
-    cpus: int
-    options: str
-    bsp: tuple[str, ...]
-    ap: tuple[str, ...]
+def _came(event: StageEvent) -> str:
+    argument = f"={event.argument:x}" if event.argument is not None else ""
+    return f"{event.code:02x}{argument}"
 
 
-def load(number: str) -> Exercise:
-    """The exercise of a chapter, by its number.  Raises CommandError."""
-    with_check = sorted(path.parent for path in TUTORIAL.glob("*/check.toml"))
-    found = [path for path in with_check if path.name.startswith(f"{number}-")]
-    if not found:
-        known = ", ".join(path.name[:2] for path in with_check)
-        raise CommandError(
-            f"check-{number}: no chapter with this number has an exercise to check;"
-            f" those that have: {known}",
-            ExitCode.USAGE,
-        )
-    with (found[0] / "check.toml").open("rb") as file:
-        table = tomllib.load(file)
-    return Exercise(
-        found[0].name,
-        table.get("cpus", 4),
-        table.get("options", ""),
-        tuple(table.get("bsp", "…").split()),
-        tuple(table.get("ap", "…").split()),
+def _pattern(token: str) -> str:
+    """A stage without an argument stands for that stage with any."""
+    return token if "=" in token or WILDCARD in token else token + WILDCARD
+
+
+def _words(token: Optional[str], table: StageTable) -> str:
+    if token is None:
+        return "nothing more"
+    token = token.rstrip(WILDCARD)
+    stage = table.get(int(token.partition("=")[0], 16))
+    return f"{token} {stage.name if stage else '(not in trampoline/stages.h)'}"
+
+
+def lane_difference(lane: Lane, expected: Sequence[str], table: StageTable) -> Optional[str]:
+    """The first stage of a CPU that is not as expected, in words; None if all are."""
+    came = [_came(event) for event in lane.events]
+    wrong = compare([_pattern(token) for token in expected], came)
+    if wrong is None:
+        return None
+    last = f"after {_words(came[wrong.at - 1], table)}: " if 0 < wrong.at <= len(came) else ""
+    return (
+        f"{lane.label}: {last}expected {_words(wrong.shown, table)},"
+        f" came {_words(wrong.came, table)}"
     )
 
 
-def difference(lane: Lane, expected: Sequence[str], table: StageTable) -> Optional[str]:
-    """The first stage of a CPU that is not as expected, in words; None if all are."""
-    came = [f"{event.code:02x}" for event in lane.events]
-    wrong = compare(expected, came)
-    if wrong is None:
-        return None
+def chain_of(explanation: Explanation) -> list[str]:
+    """The exceptions of the CPU that died, each once for each time it was raised."""
+    vectors = [step.vector for step in explanation.chain]
+    once = [v for i, v in enumerate(vectors) if i == 0 or v != vectors[i - 1]]
+    end = ["shutdown"] if explanation.status is Status.TRIPLE_FAULT else []
+    return [vector(v).mnemonic for v in once] + end
 
-    def words(code: Optional[str]) -> str:
-        return f"{code} {table.name(int(code, 16))}" if code is not None else "nothing more"
 
-    at = len(came) if wrong.came is None else came.index(wrong.came)
-    last = f"after {words(came[at - 1])}: " if at else ""
-    return f"{lane.label}: {last}expected {words(wrong.shown)}, came {words(wrong.came)}"
+def difference(boot: Boot, events: Sequence[StageEvent], came: Explanation) -> Optional[str]:
+    """The first thing of a boot that is not as expected, in words; None if all is."""
+    table = table_for(None)
+    drawn = lanes(events, table)
+    for lane in drawn:
+        wrong = lane_difference(lane, boot.bsp if lane.is_bsp else boot.ap, table)
+        if wrong is not None:
+            return wrong
+    aps = len({lane.apic_id for lane in drawn if not lane.is_bsp})
+    if aps != boot.aps:
+        return f"{aps} of the {boot.cpus - 1} APs lit a lamp, expected {boot.aps}"
+    if boot.chain is not None:
+        chain = chain_of(came)
+        unlike = compare(boot.chain, chain)
+        if unlike is not None:
+            return (
+                f"exceptions: expected {unlike.shown or 'nothing more'}, came"
+                f" {unlike.came or 'nothing more'} in: {' '.join(chain) or 'none'}"
+            )
+    return None
 
 
 def check(exercise: Exercise, kernel: Kernel) -> int:
     """Boot and compare; prints the first difference."""
-    kernel = replace(
-        kernel, cpus=exercise.cpus, options=exercise.options, extra=(*kernel.extra, *REPEATABLE)
-    )
-    table = table_for(kernel.elf)
-    events = observe(kernel.qemu(), watch(kernel)).evidence.stages
-    drawn = lanes(events, table)
-    aps = [lane for lane in drawn if not lane.is_bsp]
-    for lane in drawn:
-        wrong = difference(lane, exercise.bsp if lane.is_bsp else exercise.ap, table)
+    for program in host.others():
+        print(f"note: {program}")
+    for boot in exercise.boots:
+        kernel = replace(kernel, cpus=boot.cpus, options=boot.options, extra=REPEATABLE)
+        seen = observe(kernel.qemu(), watch(kernel))
+        wrong = difference(boot, seen.evidence.stages, seen.explanation)
         if wrong is not None:
             print(f"{exercise.chapter}: not yet\n  {wrong}")
+            if boot.options:
+                print(f"  booted with: {boot.options}")
+            if changed := host.changed_sources():
+                print(f"  {changed}")
             return ExitCode.DAMAGED
-    if len(aps) < exercise.cpus - 1:
-        print(f"{exercise.chapter}: not yet\n  {len(aps)} of {exercise.cpus - 1} APs lit a lamp")
-        return ExitCode.DAMAGED
-    print(f"{exercise.chapter}: as expected, {len(events)} stages of {len(drawn)} CPUs")
+    print(f"{exercise.chapter}: as expected")
     return ExitCode.HEALTHY
 
 
 def main() -> int:
+    """Entry point: the exit code."""
     parser = argparse.ArgumentParser(prog="make check-NN", description=__doc__.splitlines()[0])
     parser.add_argument("number", help="the chapter's number, two digits")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="where the kernel is")

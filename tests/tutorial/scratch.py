@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+TUTORIAL = ROOT / "docs" / "tutorial"
 
 
 class ScratchError(Exception):
@@ -28,16 +29,24 @@ def make(directory: Path) -> Path:
             target = tree / raw.decode()
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    _as_a_checkout(tree)
     if (ROOT / "build").is_dir():
         skip = shutil.ignore_patterns("labs", "mystery", "host", "foreign", "tutorial")
         shutil.copytree(ROOT / "build", tree / "build", ignore=skip, copy_function=shutil.copy2)
     return tree
 
 
+def _as_a_checkout(tree: Path) -> None:
+    """What a reader has: a clone in which nothing is changed yet."""
+    git = ("git", "-C", str(tree), "-c", "user.name=reader", "-c", "user.email=reader@localhost")
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "as cloned")):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+
+
 def apply(tree: Path, diff: str) -> None:
     """Apply a unified diff.  Raises ScratchError."""
     done = subprocess.run(
-        ["patch", "-p1", "--fuzz=0", "--batch", "-d", str(tree)],
+        ["patch", "-p1", "--fuzz=0", "--batch", "--no-backup-if-mismatch", "-d", str(tree)],
         input=diff,
         capture_output=True,
         text=True,

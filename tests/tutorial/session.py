@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -26,29 +26,34 @@ class SessionError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One command at one prompt, and what is shown below it; `index`: its line in the block."""
+    """One command at one prompt, and what is shown below it.
+
+    `index` is the line of the block that it begins at, `extent` how many lines it takes.
+    """
 
     prompt: str
     command: str
     shown: tuple[str, ...]
     index: int
+    extent: int = 1
 
 
 def steps(lines: tuple[str, ...]) -> list[Step]:
     """The body of a session block as steps.  Raises SessionError."""
-    found: list[tuple[str, str, list[str], int]] = []
+    found: list[Step] = []
     for index, line in enumerate(lines):
         prompt = next((p for p in PROMPTS if line.startswith(p) or line == p.rstrip()), None)
+        last = found[-1] if found else None
         if prompt is not None:
-            found.append((prompt, line[len(prompt) :], [], index))
-        elif found and found[-1][0] == "$ " and found[-1][1].endswith("\\"):
-            prompt, command, shown, at = found[-1]
-            found[-1] = (prompt, command[:-1] + line.strip(), shown, at)
-        elif found:
-            found[-1][2].append(line)
-        else:
+            found.append(Step(prompt, line[len(prompt) :], (), index))
+        elif last is None:
             raise SessionError(f"a session begins with a prompt, one of {', '.join(PROMPTS)}")
-    return [Step(prompt, command, tuple(shown), at) for prompt, command, shown, at in found]
+        elif last.prompt == "$ " and last.command.endswith("\\"):
+            command = last.command[:-1] + line.strip()
+            found[-1] = replace(last, command=command, extent=last.extent + 1)
+        else:
+            found[-1] = replace(last, shown=(*last.shown, line))
+    return found
 
 
 class Session:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.tutorial.chapter import TUTORIAL, chapters, execute
+from tests.tutorial import host
+from tests.tutorial.chapter import chapters, execute
+from tests.tutorial.scratch import TUTORIAL
 
 
 @pytest.mark.emulator
 @pytest.mark.parametrize("name", [path.parent.name for path in chapters()])
 def test_every_block_of_the_chapter_holds(name: str, tmp_path: Path) -> None:
     outcome = execute(TUTORIAL / name / "README.md", tmp_path)
-    assert not outcome.stale, "stale (make tutorial-update shows what came):\n" + "\n".join(
-        outcome.stale
-    )
+    if outcome.stale:
+        told = outcome.report(host.reasons())
+        pytest.fail(f"stale (make tutorial-update shows what came):\n{told}", pytrace=False)

@@ -58,6 +58,22 @@ def test_an_update_makes_true_what_can_be_true(tmp_path: Path) -> None:
     assert not again.stale and not rewrite(chapter, again)
 
 
+def test_a_command_over_two_lines_is_one_and_stays(tmp_path: Path) -> None:
+    chapter = tmp_path / "README.md"
+    text = "```console\n$ echo one \\\n    two\n{}\n```\n"
+    chapter.write_text(text.format("eins zwei"), encoding="utf-8")
+    outcome = execute(chapter, tmp_path / "first")
+    assert [line.partition(": ")[0] for line in outcome.stale] == [f"{chapter}:4"]
+    assert rewrite(chapter, outcome)
+    assert chapter.read_text(encoding="utf-8") == text.format("one two")
+
+
+def test_an_update_keeps_a_lone_wildcard_that_still_holds() -> None:
+    came = ["1", "2", "3", "new", "5"]
+    assert update(["1", WILDCARD, "3", "4"], came) == ["1", WILDCARD, "3", "new", "5"]
+    assert update(["one", WILDCARD], came) == ["1", WILDCARD]
+
+
 def test_a_diff_reaches_the_commands_after_it_and_not_the_tree(tmp_path: Path) -> None:
     chapter = tmp_path / "README.md"
     chapter.write_text(

@@ -17,11 +17,12 @@ WILDCARD = "…"
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first line shown that nothing matches: its index, and the line that came instead."""
+    """The first line shown that nothing matches, and the line that came instead."""
 
-    index: int
+    index: int  # of the line that is shown
     shown: Optional[str]  # None: more came than is shown
     came: Optional[str]  # None: less came
+    at: int  # index of the line that came, or how many came
 
     def __str__(self) -> str:
         if self.shown is None:
@@ -53,19 +54,36 @@ def compare(shown: Sequence[str], came: Sequence[str]) -> Optional[Mismatch]:
             continue
         ends = {end + 1 for end in ends if end < len(came) and matches(line, came[end])}
         if not ends:
-            at = best[1] if best[1] < len(came) else None
-            return Mismatch(index, line, came[at] if at is not None else None)
+            at = best[1]
+            return Mismatch(index, line, came[at] if at < len(came) else None, at)
     if len(came) in ends:
         return None
-    return Mismatch(len(shown), None, came[max(ends)])
+    return Mismatch(len(shown), None, came[max(ends)], max(ends))
 
 
 def update(shown: Sequence[str], came: Sequence[str]) -> list[str]:
     """What to show instead: what is shown where it still holds, wildcards and all, else what came.
 
-    A line with a wildcard that stands for the line that came in the same place is kept.
+    A line with a wildcard that stands for a line that came is kept; a lone wildcard is kept where
+    the line below it still comes, and at the end.
     """
     if compare(shown, came) is None:
         return list(shown)
     held = [line for line in shown if WILDCARD in line and line.strip() != WILDCARD]
-    return [next((line for line in held if matches(line, real)), real.rstrip()) for real in came]
+    body = [next((line for line in held if matches(line, real)), real.rstrip()) for real in came]
+    fresh: list[str] = []
+    position = 0
+    for index, line in enumerate(shown):
+        if line.strip() != WILDCARD:
+            if position < len(came):
+                fresh.append(body[position])
+                position += 1
+            continue
+        below = shown[index + 1] if index + 1 < len(shown) else None
+        if below is None:
+            return [*fresh, line]
+        skipped = next((i for i in range(position, len(came)) if matches(below, came[i])), position)
+        if skipped > position:
+            fresh.append(line)
+            position = skipped
+    return fresh + body[position:]

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`make check-NN` names the first difference, and a reader's machine gets its one sentence."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from debug.cli.errors import CommandError
+from debug.evidence import StageEvent
+from debug.explain.model import Explanation, Status, Step
+from debug.stages.elf import table_for
+from debug.stages.lanes import lanes
+from tests.tutorial import host
+from tests.tutorial.chapter import Outcome
+from tests.tutorial.check import chain_of, difference, lane_difference
+from tests.tutorial.exercise import load, read
+
+HEALTHY = Explanation(Status.HEALTHY, "")
+
+
+def events(trace: str, apic_id: int = 0) -> list[StageEvent]:
+    """`bd=2 c9` as the events of one CPU."""
+    made = []
+    for token in trace.split():
+        code, equals, argument = token.partition("=")
+        made.append(StageEvent(apic_id, int(code, 16), int(argument, 16) if equals else None))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("expected", "came", "said"),
+    [
+        ("b0 b1", "b0 b1", None),
+        ("b0 … c9", "b0 b1 b2 c9", None),
+        ("b0 … c3 c4=1", "b0 c3=1 c4=1", None),
+        (
+            "b0 80 b1",
+            "b0 b1",
+            "after b0 BSP_PROT32: expected 80 (not in trampoline/stages.h), came b1 BSP_TABLES",
+        ),
+        ("b0 b1", "b0", "after b0 BSP_PROT32: expected b1 BSP_TABLES, came nothing more"),
+        ("b0", "b0 b1", "after b0 BSP_PROT32: expected nothing more, came b1 BSP_TABLES"),
+        ("c3=2", "c3=1", "expected c3=2 BSP_INIT_SENT, came c3=1 BSP_INIT_SENT"),
+        (
+            "c3=1 c3=2 c3=1",
+            "c3=1 c3=2 c3=3",
+            "after c3=2 BSP_INIT_SENT: expected c3=1 BSP_INIT_SENT, came c3=3 BSP_INIT_SENT",
+        ),
+    ],
+)
+def test_the_first_stage_that_differs_is_named(
+    expected: str, came: str, said: Optional[str]
+) -> None:
+    table = table_for(None)
+    (lane,) = lanes(events(came), table)
+    found = lane_difference(lane, expected.split(), table)
+    assert found == (said and f"CPU 0: {said}")
+
+
+def test_an_ap_that_should_have_stayed_dark_is_counted() -> None:
+    boot = read("x", {"cpus": 3, "aps": 1, "bsp": "b0 …", "ap": "10 …"}).boots[0]
+    lit = [*events("b0"), *events("10", 1), *events("10", 2)]
+    assert difference(boot, lit, HEALTHY) == "2 of the 2 APs lit a lamp, expected 1"
+    assert difference(boot, lit[:2], HEALTHY) is None
+
+
+def test_the_chain_is_that_of_the_cpu_that_died() -> None:
+    steps = (Step(0, 14, "raised"), Step(0, 14, "not delivered"), Step(0, 8, "not delivered"))
+    died = Explanation(Status.TRIPLE_FAULT, "", 0, chain=steps)
+    assert chain_of(died) == ["#PF", "#DF", "shutdown"]
+    boot = read("x", {"cpus": 1, "chain": "#UD #DF shutdown"}).boots[0]
+    assert difference(boot, [], died) == ("exceptions: expected #UD, came #PF in: #PF #DF shutdown")
+    assert difference(boot, [], HEALTHY) == ("exceptions: expected #UD, came nothing more in: none")
+
+
+def test_each_boot_has_what_stands_above_them_all() -> None:
+    one, two = read("x", {"cpus": 2, "boot": [{"options": "a"}, {"options": "b", "cpus": 3}]}).boots
+    assert (one.cpus, one.options, two.cpus, two.options) == (2, "a", 3, "b")
+
+
+def test_a_number_without_an_exercise_names_those_with_one() -> None:
+    with pytest.raises(CommandError, match="those that have: 00"):
+        load("99")
+
+
+@pytest.mark.parametrize(
+    ("installed", "piece"),
+    [
+        (None, "Bochs is not installed: what needs it can't run here (apt-get install bochs"),
+        ("2.8", "this machine has Bochs 2.8, the chapters show 2.7"),
+        ("", "Bochs of an unknown version"),
+    ],
+)
+def test_another_emulator_gets_one_sentence(installed: Optional[str], piece: str) -> None:
+    said = host.sentence(host.PROGRAMS["bochs"], installed)
+    assert said is not None and piece in said and "\n" not in said
+    assert host.sentence(host.PROGRAMS["bochs"], "2.7") is None
+
+
+def test_a_reason_stands_for_all_the_lines_that_differ() -> None:
+    outcome = Outcome([f"README.md:{line}: differs" for line in range(30)])
+    assert outcome.report(["another QEMU"]) == ("another QEMU\nREADME.md:0: differs\n(and 29 more)")
+    assert len(outcome.report([]).splitlines()) == 30
