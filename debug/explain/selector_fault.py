@@ -71,6 +71,8 @@ def general_fault(
         return (_selector(machine, cpu, registers, vector, selector, instruction, verdict),)
     if instruction is None:
         return _bad_rip(cpu, registers)
+    if verdict is not None and verdict.check is Check.OFFSET and instruction.kind in _USES:
+        return (_selector(machine, cpu, registers, vector, selector, instruction, verdict),)
     if instruction.kind in _CONTROL:
         return (_control(cpu, registers, machine, instruction, verdict),)
     if verdict is not None and verdict.check is Check.MISALIGNED:
