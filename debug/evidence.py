@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Mapping, Optional, Protocol
 
+from debug.stages.model import StageTable
+
 
 class Ending(Enum):
     """How the observation of the machine ended."""
 
     TRIPLE_FAULT = "triple-fault"  # a CPU shut down and the machine stopped or reset
     RESET = "reset"  # the guest asked for a reset (keyboard controller, 0xCF9, ACPI)
+    RESTARTED = "restarted"  # one of the two above; the source can't tell which
     EXITED = "exited"  # the guest ended the machine on purpose (exit device, power off)
     STOPPED = "stopped"  # the observer stopped it: deadline passed or the user asked
     UNTIL = "until"  # the text that the user waited for appeared
@@ -287,5 +290,6 @@ class Evidence:
     console: str = ""  # the tail of what the guest printed, control characters removed
     messages: tuple[str, ...] = ()  # the emulator's own warnings and errors
     expected_cpus: Optional[int] = None  # how many CPUs must come up, if the user said so
+    stage_table: Optional[StageTable] = None  # the guest's own, from its ELF; None: the built-in
     absent_images: tuple[str, ...] = ()  # ELF files that memory does not hold where they belong
     limits: tuple[str, ...] = ()  # what this source can't tell, one sentence each

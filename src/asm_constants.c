@@ -70,6 +70,7 @@ void constants(void)
     FIELD(LCPU_STACK, lcpu, stack);
     FIELD(LCPU_RECORD, lcpu, record);
     CONSTANT(LCPU_SIZE, sizeof(struct lcpu));
+    CONSTANT(LCPU_TABLE_SIZE, LCPU_TABLE_SIZE);
     SAME(LCPU_STATE_BOOTING);
     SAME(LCPU_STATE_ALIVE);
 
@@ -109,6 +110,11 @@ void constants(void)
     FIELD(TRACE_RECORD_CONTROL, trace_record, control);
     FIELD(TRACE_RECORD_OWNER, trace_record, owner);
     CONSTANT(TRACE_RECORD_SIZE, sizeof(struct trace_record));
+    SAME(TRACE_WAY);
+#define STAGE(code, name, mode, became, needs)                                 \
+    EMIT("SLOT_OF_" #name, SLOT_##name);
+#include "../trampoline/stages.h"
+#undef STAGE
     FIELD(TRACE_ENTRY_TSC, trace_entry, tsc);
     FIELD(TRACE_ENTRY_ARGUMENT, trace_entry, argument);
     FIELD(TRACE_ENTRY_STAGE, trace_entry, stage);

@@ -44,7 +44,10 @@ C_SOURCES   := $(filter-out %/asm_constants.c,\
 ASM_SOURCES := $(sort $(wildcard $(TREE)/src/*/*.asm))
 OBJECTS     := $(patsubst $(TREE)/src/%,$(BUILD)/kernel/%.o,\
 	         $(C_SOURCES) $(ASM_SOURCES))
-BLOBS       := $(addprefix $(BUILD)/trampoline.,bin reloc sites)
+TRAMPOLINES := $(BUILD)/trampoline $(BUILD)/trampoline-stamp \
+	       $(BUILD)/trampoline-skip
+BLOBS       := $(TRAMPOLINES:%=%.bin) $(BUILD)/trampoline.reloc \
+	       $(BUILD)/trampoline.sites
 GENERATED   := $(BUILD)/constants.inc $(BUILD)/stages.inc $(BUILD)/stages.tsv
 CONFIG      := $(BUILD)/config
 
@@ -67,19 +70,24 @@ $(BUILD)/constants.inc: $(TREE)/src/asm_constants.c $(CONFIG)
 	@$(CC) $(CFLAGS) -MMD -MP -MT $@ -MF $(BUILD)/constants.d -S -o - $< | \
 	    sed -n 's/^\t->\([A-Z0-9_]*\) \$$/%define \1 /p' > $@
 
-# The trampoline: linked by itself at 0, carried as data.
-$(BUILD)/trampoline.o: $(TREE)/trampoline/trampoline.asm \
+# The trampoline: linked by itself at 0, carried as data, once for each thing
+# that a stage site can do (trampoline/stage.inc), with one layout.
+$(BUILD)/trampoline-stamp.o: NASMFLAGS += -DTRACE_SITES=1
+$(BUILD)/trampoline-skip.o: NASMFLAGS += -DTRACE_SITES=2
+$(TRAMPOLINES:%=%.o): $(TREE)/trampoline/trampoline.asm \
 		$(wildcard $(TREE)/trampoline/*.inc) $(GENERATED) $(CONFIG)
-	$(say) ASM $<
+	$(say) ASM $@
 	$(Q)$(NASM) $(NASMFLAGS) -o $(abspath $@) $(patsubst $(TREE)/%,%,$<)
 	@$(STRIP_MACRO_LABELS) $@
 	@if objdump -r -j .text16 $@ | grep R_X86_64; then \
 	    echo "$<: a relocation survives in .text16: address data as" \
 	         "label - trampoline" >&2; rm $@; exit 1; fi
-$(BUILD)/trampoline.elf: $(BUILD)/trampoline.o $(TREE)/trampoline/trampoline.ld
-	$(say) LD $@
+$(TRAMPOLINES:%=%.elf): %.elf: %.o $(TREE)/trampoline/trampoline.ld
 	$(Q)$(LD) -T $(TREE)/trampoline/trampoline.ld -o $@ $<
-$(BUILD)/trampoline.bin: $(BUILD)/trampoline.elf
+$(TRAMPOLINES:%=%.bin): %.bin: %.elf $(BUILD)/trampoline.elf
+	@nm $< > $@.nm; nm $(BUILD)/trampoline.elf | cmp -s - $@.nm || { \
+	    echo "$<: symbols differ from those of trampoline.elf: give" \
+	         "the sites of trampoline/stage.inc one size" >&2; exit 1; }
 	@$(OBJCOPY) -O binary -j .text16 -j .text32 -j .text64 $< $@
 $(BUILD)/trampoline.reloc: $(BUILD)/trampoline.elf
 	@$(OBJCOPY) -O binary --set-section-flags .reloc=alloc -j .reloc $< $@

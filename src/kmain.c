@@ -17,6 +17,8 @@
 #include "mm/paging.h"
 #include "mm/stacks.h"
 #include "sched/idle.h"
+#include "sched/sched.h"
+#include "sched/workload.h"
 #include "selftest.h"
 #include "smp/barrier.h"
 #include "smp/bringup.h"
@@ -58,6 +60,7 @@ static void read_boot_information(uint32_t magic, uint32_t info)
     if (!options_parse(&options, bootinfo.cmdline, error, sizeof error))
         boot_error(EXIT_BAD_OPTION, "%s", error);
     trace_choose_sinks(options.sinks);
+    trace_bsp_begin(percpu_of(0));
 }
 
 /* Nothing, if the map is as it should be. */
@@ -153,6 +156,7 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     console_printf("bring-up took %lu TSC cycles (%lu us)\n", cycles,
                    tsc_microseconds(cycles));
     console_printf("%u of %u CPUs online\n", online, lcpu_count);
+    sched_init();
     scheduler_gate_open();
     STAGE(BSP_SCHEDULER);
     smp_listen();
@@ -161,7 +165,10 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     STAGE(BSP_INTERRUPTS);
 
     interrupts_on();
+    if (options.workload)
+        workload_report(online);
     if (options.selftest)
         machine_exit(selftest_run(&options, online, trampoline));
+    sched_main_over();
     idle();
 }

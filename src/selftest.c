@@ -12,6 +12,7 @@
 #include "mm/check.h"
 #include "mm/paging.h"
 #include "mm/stacks.h"
+#include "sched/check.h"
 #include "smp/barrier.h"
 #include "smp/delays.h"
 #include "smp/lcpu.h"
@@ -158,6 +159,18 @@ static const struct {
     {"the heap gives pieces that do not overlap, and takes them back",
      heap_works},
     {"every AP entered the scheduler", aps_entered_scheduler},
+    {"threads start, end and are joined, more than a queue holds",
+     threads_come_and_go},
+    {"a thread runs on every CPU at once", every_cpu_runs_threads},
+    {"no count under two spinlocks is lost", spinlock_excludes},
+    {"a barrier opens when all have come, and again",
+     barrier_opens_again_and_again},
+    {"a mutex excludes while its holder lets others run",
+     mutex_excludes_and_sleeps},
+    {"threads that wake each other lose no wake-up", no_wake_up_is_lost},
+    {"a thread sleeps at least as long as it asks for", sleepers_wake_in_time},
+    {"a thread that never yields is preempted", tick_preempts},
+    {"ten queens: threads of all CPUs find every solution", workload_is_right},
 };
 
 enum exit_code selftest_run(const struct options *o, unsigned cpus,

@@ -22,6 +22,7 @@
 %define EMIT16 emit16
 %define EMIT32 emit32
 %define EMIT64 emit64
+%define TRACE_SAME_LAYOUT
 %include "stage.inc"
 %include "cpuid.inc"
 
@@ -41,6 +42,7 @@ UNRELOCATED     equ 0x5e1f10c8
 %endmacro
 
 bits 16
+%define SITE_SIZE SITE_SIZE_16
 section .text16 progbits alloc exec nowrite align=16
 
 ; lcpu_start16: where a SIPI lands.
@@ -135,6 +137,7 @@ null_idt:
     dd 0
 
 bits 32
+%define SITE_SIZE SITE_SIZE_32
 section .text32 progbits alloc exec nowrite align=16
 
 ; lcpu_start32: from protected mode to compatibility mode.
@@ -187,6 +190,7 @@ lcpu_start32:
     EMITTER 32
 
 bits 64
+%define SITE_SIZE SITE_SIZE_64
 section .text64 progbits alloc exec nowrite align=16
 
 ; lcpu_start64: from 64-bit mode to C.
@@ -212,20 +216,28 @@ lcpu_start64:
     ; now: PE=1 PAE=1 LME=1 LMA=1 PG=1 CS.L=1 -> 64-bit mode
     STAGE AP_LONG64
 
+%if TRACE
+    mov r12d, [rbp + TRACE_RECORD_APIC_ID]
+%else
     mov r8, rbx                 ; CPUID writes EBX
     READ_APIC_ID
     mov rbx, r8
     mov r12d, edx
+%endif
     STAGE AP_IDENTIFIED
 
-    mov r13, [rbx + trampoline_parameters + PARAM_LCPUS]
-    mov ecx, [rbx + trampoline_parameters + PARAM_LCPU_COUNT]
-.compare:
+    mov rdx, [rbx + trampoline_parameters + PARAM_LCPUS]
+    mov eax, r12d
+.probe:                         ; it ends: some places are empty
+    and eax, LCPU_TABLE_SIZE - 1
+    mov r13, [rdx + rax * 8]
+    test r13, r13
+    jz .unknown
     cmp r12d, [r13 + LCPU_APIC_ID]
     je .found
-    add r13, LCPU_SIZE
-    dec ecx
-    jnz .compare
+    inc eax
+    jmp .probe
+.unknown:
     STAGE AP_UNKNOWN
     jmp .parked
 .found:

@@ -14,6 +14,7 @@ from debug.cli.show import add_report_options, show
 from debug.report.diagnosis import diagnose
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.gdb_remote import Remote
+from debug.stages.elf import own_table
 from debug.stages.gather import stages_of
 
 
@@ -47,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
             evidence = replace(
                 evidence,
                 stages=stages_of({}, evidence.memory),
+                stage_table=own_table(path for path, _ in options.symbols),
                 expected_cpus=options.cpus,
                 absent_images=symbols.absent(evidence.memory),
             )

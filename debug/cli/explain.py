@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Iterable
 
 from debug.cli.errors import CommandError
@@ -20,6 +21,7 @@ from debug.report.machine import bad_input
 from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
 from debug.sources.files import FileError, FileReader
 from debug.sources.witness import Witness, merge
+from debug.stages.elf import own_table
 from debug.stages.frames import FrameDecoder
 from debug.stages.gather import stages_of
 from debug.stages.trace import TraceBuilder
@@ -89,6 +91,7 @@ def explain(witness: Witness, symbols: ElfSymbols, cpus: int | None = None) -> D
         evidence,
         symbols=symbols,
         stages=evidence.stages or stages_of({}, evidence.memory),
+        stage_table=own_table(Path(file.path) for file in symbols.files),
         expected_cpus=cpus,
     )
     diagnosis = diagnose(evidence)

@@ -3,42 +3,49 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+import time
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import Any, Mapping, Protocol, Sequence
+from typing import Callable, Optional, Sequence
 
+from debug.cli.emulator import machine_for
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
-from debug.evidence import Evidence, Symbols
+from debug.evidence import Ending
+from debug.explain.model import Status
+from debug.failures.row import Certainty
 from debug.report.diagnosis import Diagnosis, diagnose
 from debug.sources.elf_symbols import ElfSymbols, SymbolError
 from debug.sources.errors import CommandLineError, StartError
-from debug.sources.watch import Watch
+from debug.sources.qemu_ending import not_started
+from debug.sources.qemu_evidence import NO_LOG
+from debug.sources.watch import INTERRUPTED, Watch
+from debug.stages.elf import own_table
 from debug.stages.gather import stages_of
+
+
+class Logging(Enum):
+    """When QEMU logs exceptions and start-up IPIs, which takes it time.  Bochs always does."""
+
+    ALWAYS = "always"
+    NEEDED = "needed"  # in a second run, where the state at the end does not tell enough
+    NEVER = "never"
 
 
 @dataclass(frozen=True)
 class Wishes(Watch):
-    """What the user asks of an observation; `symbols` are ELF files with load offsets."""
+    """What the user asks of an observation.
+
+    symbols: ELF files with load offsets.
+    core: write an ELF core of a machine that is not healthy to this file.
+    on_again: called with the reason before the machine is run a second time.
+    """
 
     symbols: tuple[tuple[Path, int], ...] = ()
-
-    def watch(self) -> dict[str, Any]:
-        """What every live source takes."""
-        return {field.name: getattr(self, field.name) for field in fields(Watch)}
-
-
-class Machine(Protocol):
-    """What both live sources offer inside their context."""
-
-    @property
-    def streams(self) -> Mapping[str, bytes]:
-        """Raw console bytes: e9, com1, stdout."""
-
-    def observe(self) -> Evidence:
-        """Let it run to its end and read it out."""
+    logging: Logging = Logging.ALWAYS
+    core: Optional[Path] = None
+    on_again: Optional[Callable[[str], None]] = None
 
 
 def symbols_of(files: Sequence[tuple[Path, int]]) -> ElfSymbols:
@@ -52,51 +59,94 @@ def symbols_of(files: Sequence[tuple[Path, int]]) -> ElfSymbols:
 def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
     """Run the emulator, watch it to its end and explain it.  Raises CommandError."""
     symbols = symbols_of(wishes.symbols)
+    began = time.monotonic()
+    run = _once(argv, wishes, symbols, wishes.logging is Logging.ALWAYS)
+    first = _noted(run.diagnosis, *run.core)
+    missing = _missing(first, argv)
+    if wishes.logging is not Logging.NEEDED or not missing:
+        return first
+    if wishes.on_again is not None:
+        wishes.on_again(f"{first.explanation.headline}\n{missing}")
+    again = replace(
+        wishes,
+        timeout=min(wishes.timeout, 2 * (time.monotonic() - began) + SLACK),
+        on_output=None,
+        core=None,
+    )
     try:
-        with _machine(argv, wishes, symbols) as machine:
+        second = _once(argv, again, symbols, True, scratch_disks=True).diagnosis
+    except CommandError as error:
+        return _noted(first, f"a second run, with a log, failed: {error}")
+    if second.explanation.status is Status.HEALTHY or _ended_early(second):
+        return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
+    note = f"{SECOND} is what this report shows: {missing}"
+    if second.explanation.status is not first.explanation.status:
+        note = f"{SECOND} is what this report shows; of the first one: {first.explanation.headline}"
+    return _noted(second, note, *run.core)
+
+
+_WORDS = 6  # lines of an emulator that did not start
+SLACK = 10.0  # seconds: a run with a log is slower
+SECOND = "a second run, with exceptions and IPIs logged,"
+
+
+def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
+    """What the state at the end does not tell; empty if nothing, or if no second run would."""
+    evidence, status = first.evidence, first.explanation.status
+    if NO_LOG not in evidence.limits or evidence.accelerator == "kvm":
+        return ""
+    if status is Status.HEALTHY or evidence.ending is Ending.EMULATOR_DIED:
+        return ""
+    if INTERRUPTED in evidence.messages or "-S" in argv:
+        return ""
+    if evidence.ending is Ending.RESTARTED and first.explanation.culprit is None:
+        return "no register tells why the machine restarted"
+    if any(c.certainty is Certainty.CERTAIN and not c.row.generic for c in first.causes):
+        return ""
+    return "the state at the end does not tell the cause for certain"
+
+
+def _ended_early(second: Diagnosis) -> bool:
+    """The second run says nothing: it did not start, or Ctrl-C ended it."""
+    evidence = second.evidence
+    return evidence.ending is Ending.EMULATOR_DIED or INTERRUPTED in evidence.messages
+
+
+def _noted(diagnosis: Diagnosis, *notes: str) -> Diagnosis:
+    explanation = diagnosis.explanation
+    return replace(diagnosis, explanation=replace(explanation, notes=(*notes, *explanation.notes)))
+
+
+@dataclass(frozen=True)
+class _Run:
+    diagnosis: Diagnosis
+    core: tuple[str, ...] = ()  # what became of the core
+
+
+def _once(
+    argv: Sequence[str],
+    wishes: Wishes,
+    symbols: ElfSymbols,
+    log: bool,
+    scratch_disks: bool = False,
+) -> _Run:
+    try:
+        with machine_for(argv, wishes, symbols, log, scratch_disks) as machine:
             evidence = machine.observe()
             evidence = replace(
                 evidence,
                 stages=evidence.stages or stages_of(machine.streams, evidence.memory),
                 symbols=symbols,
+                stage_table=own_table(path for path, _ in wishes.symbols),
                 expected_cpus=wishes.cpus,
                 absent_images=symbols.absent(evidence.memory),
             )
-            return diagnose(evidence)
+            diagnosis = diagnose(evidence)
+            if not_started(evidence) and not diagnosis.causes:
+                raise StartError("\n  ".join(evidence.messages[:_WORDS]))
+            if wishes.core is not None and diagnosis.explanation.status is not Status.HEALTHY:
+                return _Run(diagnosis, (machine.dump(wishes.core),))
+            return _Run(diagnosis)
     except (CommandLineError, StartError) as error:
         code = ExitCode.MISSING_TOOL if "not installed" in str(error) else ExitCode.BAD_INPUT
         raise CommandError(str(error), code) from error
-
-
-def _machine(
-    argv: Sequence[str], wishes: Wishes, symbols: Symbols
-) -> AbstractContextManager[Machine]:
-    """The source for this emulator, told by the program's name."""
-    name = Path(argv[0]).name if argv else ""
-    if name.startswith("qemu-system-"):
-        from debug.sources import qemu_live
-
-        return qemu_live.QemuMachine(
-            argv,
-            qemu_live.Options(**wishes.watch(), symbols=symbols),
-        )
-    if name.startswith("bochs"):
-        from debug.sources import bochs_live
-
-        return bochs_live.BochsMachine(
-            argv,
-            bochs_live.Options(**wishes.watch(), symbols=symbols),
-        )
-    raise CommandError(
-        f"{name or 'nothing'} is neither qemu-system-* nor bochs: expected the emulator's own"
-        " command line after --, as in: lamppost run -- qemu-system-x86_64 -kernel FILE",
-        ExitCode.USAGE,
-    )
-
-
-def echo(data: bytes) -> None:
-    """Show console output as it comes, without what a terminal would obey."""
-    from debug.stages.console import clean
-
-    sys.stderr.write(clean(data))
-    sys.stderr.flush()

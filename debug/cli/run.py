@@ -4,13 +4,25 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
+import sys
 from pathlib import Path
+from typing import Sequence
 
 from debug.cli.annotate import guest_output
+from debug.cli.echo import Echo, echo_raw
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
-from debug.cli.observe import Wishes, echo, observe
+from debug.cli.observe import Logging, Wishes, observe
 from debug.cli.show import add_report_options, show
+from debug.report.machine import bad_input
+from debug.report.safe import safe
+from debug.sources.command_line import scan
+from debug.sources.errors import CommandLineError
+from debug.sources.watch import INTERRUPTED
+
+TIMEOUT, FOREVER = 60.0, 1e7  # seconds
 
 
 def symbol_file(text: str) -> tuple[Path, int]:
@@ -26,6 +38,33 @@ def symbol_file(text: str) -> tuple[Path, int]:
         ) from None
 
 
+def cpu_count(text: str) -> int:
+    """A number of CPUs."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) < 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of CPUs, 1 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time that passes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e7:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, more than 0")
+    return value
+
+
+def pattern(text: str) -> str:
+    """A regular expression."""
+    try:
+        re.compile(text.encode())
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: no regular expression: {error}") from None
+    return text
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's own options; what follows -- is the emulator's."""
     parser.usage = "lamppost run [options] -- EMULATOR ARGUMENTS..."
@@ -37,21 +76,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="symbols of the guest, at a load offset; may be repeated",
     )
-    parser.add_argument("--cpus", type=int, metavar="N", help="how many CPUs must come up")
+    parser.add_argument("--cpus", type=cpu_count, metavar="N", help="how many CPUs must come up")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="stop a machine that runs"
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="stop a machine that runs (60; none where you sit at its console)",
     )
     parser.add_argument(
-        "--until", metavar="REGEX", help="healthy when this appears on port 0xE9 or COM1"
+        "--until",
+        type=pattern,
+        metavar="REGEX",
+        help="healthy when this appears on port 0xE9 or COM1",
+    )
+    parser.add_argument(
+        "--core", type=Path, metavar="FILE", help="write an ELF core unless it is healthy (QEMU)"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep log and consoles there")
     parser.add_argument("--quiet", action="store_true", help="do not show the guest's console")
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="pass the console on as it is, with what steers a terminal: an interactive guest",
+    )
+    logs = parser.add_mutually_exclusive_group()
+    logs.add_argument(
+        "--log", action="store_true", help="log exceptions and IPIs from the start (slower)"
+    )
+    logs.add_argument(
+        "--once", action="store_true", help="never run it a second time to log what it does"
+    )
     add_report_options(parser)
     parser.add_argument("command_line", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code: the verdict's."""
+    try:
+        return _run(options)
+    except CommandError as error:
+        if options.json:
+            print(json.dumps(bad_input(str(error)), indent=2))
+        raise
+
+
+def _run(options: argparse.Namespace) -> int:
     argv = options.command_line
     if argv and argv[0] == "--":
         argv = argv[1:]
@@ -61,16 +130,46 @@ def run(options: argparse.Namespace) -> int:
             " qemu-system-x86_64 -kernel FILE",
             ExitCode.USAGE,
         )
+    if options.core is not None and not options.core.resolve().parent.is_dir():
+        raise CommandError(f"--core {options.core}: there is no such directory", ExitCode.USAGE)
+    shown = echo_raw if options.raw else Echo().take
+    yours = _interactive(argv)
     with guest_output(options):
         diagnosis = observe(
             argv,
             Wishes(
-                timeout=options.timeout,
+                timeout=options.timeout or (FOREVER if yours else TIMEOUT),
+                idle=None if yours else Wishes.idle,
                 until=options.until,
                 cpus=options.cpus,
                 symbols=tuple(options.symbols),
                 keep_dir=options.keep,
-                on_output=None if options.quiet or options.json else echo,
+                on_output=None if options.quiet or options.json else shown,
+                logging=_logging(options),
+                core=options.core,
+                on_again=_say_again,
             ),
         )
-    return show(diagnosis, options)
+    code = show(diagnosis, options)
+    return ExitCode.INTERRUPTED if INTERRUPTED in diagnosis.evidence.messages else code
+
+
+def _logging(options: argparse.Namespace) -> Logging:
+    if options.log:
+        return Logging.ALWAYS
+    return Logging.NEVER if options.once else Logging.NEEDED
+
+
+def _say_again(why: str) -> None:
+    """The first verdict is told at once: a second run takes as long as the first one."""
+    lines = [safe(line) for line in f"{why}: running it again, with a log".splitlines()]
+    print("\n".join(f"lamppost: {line}" for line in lines), file=sys.stderr, flush=True)
+
+
+def _interactive(argv: Sequence[str]) -> bool:
+    """A person sits at the machine: it is theirs to end, not a clock's."""
+    try:
+        found = scan(argv)
+    except CommandLineError:
+        return False
+    return found.windows or found.stdio and sys.stdin.isatty()

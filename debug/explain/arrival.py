@@ -175,7 +175,7 @@ def cpu_findings(machine: Machine, cpu: Cpu, view: CpuView) -> tuple[Finding, ..
     found += _start_page(machine, cpu)
     last = machine.last_stage(cpu)
     if last is not None:
-        name, became, needs = stage.describe(last)
+        name, became, needs = stage.describe(last, machine.evidence.stage_table)
         found.append(StageReached(cpu.index, last, name, became, needs))
     elif machine.traced and cpu.index != machine.bsp_index:
         found.append(CpuSilent(cpu.index, view.apic_id))

@@ -14,8 +14,10 @@ from debug.explain import (
     compare,
     conduct,
     delivery,
+    doomed,
     fault,
     laxness,
+    locks,
     observed,
     panic,
     recursion,
@@ -43,15 +45,17 @@ from debug.explain.headline import headline
 from debug.explain.model import CpuState, CpuView, Explanation, Finding, Status, Step
 from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS
 
+_WORDS = 6  # lines of an emulator that ended by itself
+
 
 def explain(evidence: Evidence) -> Explanation:
     """What happened to this machine."""
     machine = Machine(evidence)
     died = chain.died(machine)
-    culprit = chain.culprit(machine) if died else _doomed(machine)
+    culprit = chain.culprit(machine) if died else doomed.doomed(machine)
     predicted, died = not died and culprit is not None, died or culprit is not None
     views, findings = _cpus(machine, culprit, died)
-    findings += arrival.machine_findings(machine) + panic.said(machine)
+    findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += conduct.findings(machine, views)
     status = _status(machine, views, findings, died)
@@ -63,9 +67,11 @@ def explain(evidence: Evidence) -> Explanation:
     if index is None:
         index = _suspect(status, views, findings)
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
-    notes = [*end.notes, *notes, *arrival.uncounted(machine), *evidence.limits]
+    said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()
+    notes = [*end.notes, *notes, *said, *arrival.uncounted(machine), *evidence.limits]
     if predicted:
-        notes.append(_PREDICTED)
+        restarted = evidence.ending is Ending.RESTARTED
+        notes.append(doomed.DERIVED if restarted else doomed.PREDICTED)
     if died and culprit is None:
         notes.append("which CPU shut down could not be found out")
     return Explanation(
@@ -77,27 +83,6 @@ def explain(evidence: Evidence) -> Explanation:
         tuple(dict.fromkeys(findings)),
         tuple(dict.fromkeys(notes)),
     )
-
-
-_PREDICTED = (
-    "no source tells how the machine ended: where this CPU stands it can neither execute its"
-    " instruction nor deliver the exception, so it has shut down or is about to"
-)
-
-
-def _doomed(machine: Machine) -> Optional[Cpu]:
-    """Of a machine that stands still, nobody knows why: the CPU that the rules leave no way on."""
-    if machine.evidence.ending is not Ending.UNKNOWN or machine.evidence.events:
-        return None
-    for cpu in machine.cpus:
-        if cpu.halted or cpu.waiting_for_sipi or cpu.registers.rip is None:
-            continue
-        first = fault.from_registers(machine, cpu.index, cpu.registers)
-        if first is None:
-            continue
-        if delivery.propagate(machine, cpu.index, cpu.registers, first.vector).shutdown:
-            return cpu
-    return None
 
 
 @dataclass(frozen=True)
@@ -142,7 +127,7 @@ def _status(
         return Status.PANIC
     if ending is Ending.RESET:
         return Status.RESET
-    if ending is Ending.EMULATOR_DIED:
+    if ending in (Ending.EMULATOR_DIED, Ending.RESTARTED):
         return Status.UNKNOWN
     if any(isinstance(f, KernelAbsent) for f in findings):
         return Status.UNKNOWN

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from debug.evidence import Ending
 from debug.explain import stages as stage
 from debug.explain.context import Machine
 from debug.explain.model import CpuView, Status, Step
@@ -56,6 +57,10 @@ def headline(
         more = sum(1 for v in views if v.arrived is None) if codes is None else 0
         told = f", {more} more in the guest's code" if more else ""
         return f"healthy: {count} of {max(len(views), count)} CPUs online{told}"
+    if machine.evidence.ending is Ending.EMULATOR_DIED and machine.evidence.messages:
+        return f"the emulator ended by itself: {machine.evidence.messages[0]}"
+    if machine.evidence.ending is Ending.RESTARTED:
+        return "the machine restarted: by a triple fault, or because the guest asked for it"
     return "the evidence does not tell what happened"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from debug.evidence import Evidence, StageEvent
+from debug.stages.model import StageTable
 from debug.stages.table import BUILT_IN
 
 AP_REAL16, AP_SEGMENTS, AP_GDT, AP_PE = 0x10, 0x11, 0x12, 0x13
@@ -70,9 +71,12 @@ def arguments(evidence: Evidence, code: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def describe(code: int) -> tuple[str, str, str]:
-    """(name, what became true, what the next step needs) of a stage; generic for an unknown one."""
-    entry = BUILT_IN.get(code)
+def describe(code: int, table: Optional[StageTable] = None) -> tuple[str, str, str]:
+    """(name, what became true, what the next step needs) of a stage; generic for an unknown one.
+
+    `table` is the guest's own, which may give codes of ours another meaning.
+    """
+    entry = (table or BUILT_IN).get(code)
     if entry is not None:
         return entry.name, entry.became, entry.needs
     return f"stage {code:02x}", "a stage that this table does not know", "unknown"

@@ -82,6 +82,8 @@ def _within(machine: Machine, jump: FarJump, page: int) -> Optional[int]:
 
 _IMAGES = (  # where kernels keep the image that they copy
     ("trampoline_image", "trampoline_image_end"),
+    ("trampoline_stamp_image", "trampoline_stamp_image_end"),
+    ("trampoline_skip_image", "trampoline_skip_image_end"),
     ("trampoline_start", "trampoline_end"),
     ("ap_trampoline_start", "ap_trampoline_end"),
     ("smp_trampoline_start", "smp_trampoline_end"),
@@ -92,11 +94,13 @@ _WORD = 8  # a longer run of differences is no relocated address
 def altered(machine: Machine) -> tuple[PageAltered, ...]:
     """Where code of the image that the kernel copied is no longer in the trampoline's page.
 
-    Fields that are empty in the image are filled in on purpose; short runs are addresses.
+    Fields that are empty in the image are filled in on purpose; short runs are addresses.  Of
+    several images one was copied: nothing is said if the page is like any of them.
     """
     page, bsp = machine.trampoline, machine.bsp
     if page is None or bsp is None:
         return ()
+    found: list[PageAltered] = []
     for first, last in _IMAGES:
         start, end = (machine.evidence.symbols.address(name) for name in (first, last))
         if start is None or end is None or not 16 < end - start <= PAGE:
@@ -105,15 +109,24 @@ def altered(machine: Machine) -> tuple[PageAltered, ...]:
         copy = machine.physical(page, end - start)
         if image is None or copy is None or filler(copy[:8]) is not None:
             continue
-        at = 0
-        while at < len(image):
-            run = at
-            while run < len(image) and image[run] != copy[run]:
-                run += 1
-            if run - at > _WORD and any(image[at:run]):
-                return (PageAltered(None, page, at, run - at, first),)
-            at = max(run, at + 1)
-    return ()
+        run = _difference(image, copy)
+        if run is None:
+            return ()
+        found.append(PageAltered(None, page, run.start, len(run), first))
+    return tuple(found[:1])
+
+
+def _difference(image: bytes, copy: bytes) -> Optional[range]:
+    """The first run of bytes that were changed and are no address or field that was filled in."""
+    at = 0
+    while at < len(image):
+        run = at
+        while run < len(image) and image[run] != copy[run]:
+            run += 1
+        if run - at > _WORD and any(image[at:run]):
+            return range(at, run)
+        at = max(run, at + 1)
+    return None
 
 
 def is_64_bit_target(machine: Machine, selector: int) -> bool:

@@ -19,7 +19,7 @@ from debug.kernel.machine import ROOT
 EXIT_HEADER = ROOT / "src" / "lib" / "exit.h"
 PATH = ROOT / "debug" / "explain" / "kernel.py"
 
-_DEFINE = re.compile(r"^%define (LCPU_\w+) (\d+)$", re.MULTILINE)
+_DEFINE = re.compile(r"^%define (LCPU_(?!TABLE)\w+) (\d+)$", re.MULTILINE)
 _EXIT = re.compile(r"^    (EXIT_\w+) = (0x[0-9a-f]+),", re.MULTILINE)
 
 _HEAD = '''\

@@ -7,8 +7,8 @@ import argparse
 import sys
 from dataclasses import replace
 
+from debug.cli.echo import Echo
 from debug.cli.guard import guarded
-from debug.cli.observe import echo
 from debug.cli.show import add_report_options, show
 from debug.kernel.run import run
 from debug.labs import matrix, mystery
@@ -21,7 +21,10 @@ def _diagnose(options: argparse.Namespace) -> int:
     hidden = options.lab == mystery.NAME
     lab = mystery.chosen() if hidden else load(options.lab)
     diagnosis = diagnose(
-        lab, options.emulator, echo if options.console else None, mystery.NAME if hidden else ""
+        lab,
+        options.emulator,
+        Echo().take if options.console else None,
+        mystery.NAME if hidden else "",
     )
     show(diagnosis, options)
     expected = lab.expect.get(options.emulator)

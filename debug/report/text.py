@@ -42,7 +42,7 @@ def render(diagnosis: Diagnosis, width: int = 80, style: Style = plain) -> str:
     good = explanation.status is Status.HEALTHY
     colour = "bold green" if good else "bold red"
     lines = [style(line, colour) for line in _wrap(explanation.headline, width)]
-    lines += _lamps(explanation, width, style)
+    lines += _lamps(diagnosis, width, style)
     lines += _chain(explanation.chain, width, style)
     lines += _cpu_list(explanation, width, style)
     lines += _causes(diagnosis.causes, explanation, width, style)
@@ -63,8 +63,9 @@ def _wrap(text: str, width: int, indent: int = 0, first: int = -1) -> list[str]:
     ) or [""]
 
 
-def _lamps(explanation: Explanation, width: int, style: Style) -> list[str]:
+def _lamps(diagnosis: Diagnosis, width: int, style: Style) -> list[str]:
     """The stages of the culprit, the last with a cross unless the CPU arrived."""
+    explanation = diagnosis.explanation
     view = explanation.view(explanation.culprit)
     if view is None or not view.stages:
         return []
@@ -73,7 +74,7 @@ def _lamps(explanation: Explanation, width: int, style: Style) -> list[str]:
     row = " · ".join(codes) + (" ✗" if bad else " ✓")
     shown = textwrap.wrap(row, width - 2, initial_indent="  ", subsequent_indent="  ")
     last = view.stages[-1]
-    words = f"last stage {last:02x}: {stage.describe(last)[1]}"
+    words = f"last stage {last:02x}: {stage.describe(last, diagnosis.evidence.stage_table)[1]}"
     lines = ["", *(style(line, "cyan") for line in shown)]
     if len(shown) == 1 and len(shown[0]) + 9 + len(words) <= width:
         lines[-1] += style("         " + words, "")

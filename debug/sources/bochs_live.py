@@ -210,6 +210,10 @@ class BochsMachine:
         size = self._reader.result().memory
         return BochsMemory(self._process, size, None, self._scratch).read(physical, length)
 
+    def dump(self, path: Path) -> str:
+        """Bochs can't."""
+        return f"{path} was not written: Bochs writes no core"
+
     def look(self) -> Evidence:
         """The evidence in a stopped machine that hangs; it runs for a moment to see what moves."""
         assert self._process and self._output, "not entered"

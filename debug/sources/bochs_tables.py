@@ -133,6 +133,8 @@ def placed(dump: PageDump, cr3: int) -> list[Fragment]:
     shifts, size = (_LEGACY, 4) if legacy else (_LEVELS, 8)
     table, result = cr3 & (0xFFFF_F000 if legacy else _ADDRESS), []
     for level, value in dump.entries:
+        if level not in shifts:
+            break  # lines of two dumps: what comes after is no walk
         index = dump.address >> shifts[level] & (0x3FF if legacy else 0x1FF)
         if level.startswith("PDP") and dump.entries[0][0] == level:  # PAE: four entries
             table, index = cr3 & 0xFFFF_FFE0, index & 3

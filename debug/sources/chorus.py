@@ -39,6 +39,12 @@ class Chorus:
         self._held.setdefault(name, bytearray()).extend(data)
         return self._follow(name)
 
+    def end(self) -> bytes:
+        """What the others said beyond the leader, who will say no more."""
+        rest = b"".join(bytes(held) for held in self._held.values())
+        self._held.clear()
+        return rest
+
     def _follow(self, name: str) -> bytes:
         """Let a console catch up with the leader; what it says of its own, if it does."""
         held = self._held[name]

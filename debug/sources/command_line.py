@@ -7,6 +7,7 @@ only the last are repeated with ours merged in.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Optional, Sequence
 
@@ -15,6 +16,16 @@ from debug.sources.qemu_ipi import TRACE_PATTERN
 
 # Options whose value may look like an option.
 _FREE_VALUES = frozenset(("append", "name", "kernel", "initrd", "fw_cfg", "smbios", "D", "d"))
+
+_CHARDEVS = frozenset(
+    "serial parallel monitor debugcon chardev qmp qmp-pretty virtioconsole gdb".split()
+)
+_REFUSED = {
+    "daemonize": "takes the machine out of the observer's hands",
+    "preconfig": "holds the machine back until somebody configures it by QMP",
+}
+_WINDOWS = frozenset(("gtk", "sdl", "curses", "cocoa"))
+_DISPLAYS = {"display", "nographic", "vnc", "curses", "sdl", "spice", "gtk"}
 
 
 @dataclass(frozen=True)
@@ -27,11 +38,19 @@ class Found:
     serial: Optional[str] = None  # the first -serial
     debugcon: Optional[str] = None  # -debugcon, or "device" for -device isa-debugcon
     stopped: bool = False  # -S: somebody else will let it run
+    stdio: bool = False  # a serial port, a console or a monitor is on standard input and output
+    signals: bool = True  # Ctrl-C is not for the guest
+    windows: bool = False  # the user asked for a window, or for the terminal as a screen
+    notes: tuple[str, ...] = ()  # what we overrule
 
 
 @dataclass(frozen=True)
 class Additions:
-    """What the observer wants: file names are absolute, the QMP socket is an open descriptor."""
+    """What the observer wants: file names are absolute, the QMP socket is an open descriptor.
+
+    scratch_disks: the guest's writes to disks are thrown away.  windows: where the user says nothing
+    of a display, QEMU may open its window.
+    """
 
     qmp_fd: int
     directory: str
@@ -40,6 +59,8 @@ class Additions:
     ipis: bool = True
     port_writes: bool = False
     consoles: bool = True
+    scratch_disks: bool = False
+    windows: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,10 @@ class Launch:
     e9_is_users: bool = False
     com1_is_users: bool = False
     starts_itself: bool = True  # False: the user said -S
+    logged: bool = True  # exceptions are in a log
+    stdio: bool = False  # it reads standard input
+    signals: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def scan(argv: Sequence[str]) -> Found:
@@ -62,6 +87,9 @@ def scan(argv: Sequence[str]) -> Found:
     names: set[str] = set()
     items: tuple[str, ...] = ()
     log_file = serial = debugcon = None
+    windows = False
+    stdio: list[str] = []
+    actions: list[str] = []
     index = 1
     while index < len(argv):
         word = argv[index]
@@ -79,18 +107,39 @@ def scan(argv: Sequence[str]) -> Found:
             serial = value
         elif name == "debugcon":
             debugcon = value
+        elif name == "display":
+            windows = windows or value.split(",")[0] in _WINDOWS
+        elif name == "action":
+            actions += value.split(",")
         elif name == "device" and value.split(",")[0] == "isa-debugcon":
             if "iobase" not in value or "iobase=0xe9" in value.lower():
                 debugcon = "device"
+        if name in _CHARDEVS and re.match(r"(mon:|chardev:)?stdio\b", value):
+            stdio.append(value)
         if name in _FREE_VALUES:
             index += 1
-    if "daemonize" in names:
-        raise CommandLineError(
-            "-daemonize takes the machine out of the observer's hands: leave it out"
-        )
+    for option, why in _REFUSED.items():
+        if option in names:
+            raise CommandLineError(f"-{option} {why}: leave it out")
     if "nographic" in names and serial is None:
         serial = "mon:stdio"
-    return Found(frozenset(names), items, log_file, serial, debugcon, "S" in names)
+        stdio.append(serial)
+    return Found(
+        frozenset(names),
+        items,
+        log_file,
+        serial,
+        debugcon,
+        "S" in names,
+        bool(stdio),
+        not any(value.startswith("mon:") or "signal=off" in value for value in stdio),
+        windows or bool(names & _WINDOWS),
+        tuple(
+            f"-action {action}: the machine is stopped and read out instead"
+            for action in actions
+            if action in ("reboot=reset", "shutdown=poweroff")
+        ),
+    )
 
 
 def _file_of(chardev: Optional[str]) -> Optional[str]:
@@ -112,12 +161,16 @@ def plan(argv: Sequence[str], add: Additions) -> Launch:
     ]
     if not found.stopped:
         extra.append("-S")  # until QMP is there: no event is lost
-    if not found.options & {"display", "nographic", "vnc", "curses", "sdl", "spice", "gtk"}:
+    if not found.options & _DISPLAYS and not add.windows:
         extra += ["-display", "none"]
     if not found.options & {"nic", "net", "netdev"}:
         extra += ["-nic", "none"]
+    if add.scratch_disks and "snapshot" not in found.options:
+        extra.append("-snapshot")
     log_file = log_prefix = None
-    if add.log:
+    # Who logs exceptions anyway has paid for it.
+    logged = add.log or "int" in found.log_items
+    if logged:
         items = list(dict.fromkeys([*found.log_items, "int", "cpu_reset"]))
         log_file = found.log_file
         if log_file is not None and ("%" in log_file or "tid" in items):
@@ -133,7 +186,7 @@ def plan(argv: Sequence[str], add: Additions) -> Launch:
                 log_file, log_prefix = f"{add.directory}/log", None
                 extra += ["-D", log_file]
         extra += ["-d", ",".join(items)]
-        if add.ipis:
+        if add.ipis or not add.log:
             extra += ["-trace", TRACE_PATTERN]
         if add.port_writes:
             extra += ["-trace", "memory_region_ops_write"]
@@ -155,4 +208,8 @@ def plan(argv: Sequence[str], add: Additions) -> Launch:
         e9_is_users=found.debugcon is not None,
         com1_is_users=found.serial is not None,
         starts_itself=not found.stopped,
+        logged=logged,
+        stdio=found.stdio,
+        signals=found.signals,
+        notes=found.notes,
     )

@@ -10,27 +10,28 @@ reached through one inherited socket: nothing listens anywhere.
 
 from __future__ import annotations
 
+import os
 import shutil
-import signal
 import socket
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Callable, Mapping, Optional, Sequence
+from types import TracebackType
+from typing import Mapping, Optional, Sequence
 
 from debug.evidence import Ending, Evidence, Memory, NoMemory, NoSymbols, Symbols
 from debug.sources import qemu_evidence
 from debug.sources.command_line import Additions, Launch, plan
-from debug.sources.errors import CommandLineError, StartError
+from debug.sources.errors import StartError
+from debug.sources.keyboard import Keyboard
+from debug.sources.qemu_ending import BROKEN, End, gone, shut_down
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_idle import IdleWatch
 from debug.sources.qemu_log import QemuLog
 from debug.sources.qemu_memory import QemuMemory
 from debug.sources.qemu_output import Output
-from debug.sources.qemu_process import Process, find_emulator, log_items
+from debug.sources.qemu_process import Process, find_emulator, has_windows, log_items
 from debug.sources.qemu_readout import (
     MONITOR_TIMEOUT,
     CpuList,
@@ -41,10 +42,13 @@ from debug.sources.qemu_readout import (
     version_of,
 )
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent
-from debug.sources.watch import Watch
+from debug.sources.signals import Signals
+from debug.sources.watch import INTERRUPTED, Watch
 
 POLL = 0.01  # seconds between looks at what QEMU writes
 START_TIMEOUT = 30.0  # seconds for QEMU to greet: its host may be busy
+CORE_TIMEOUT = 300.0  # seconds: a core is as large as the machine's memory
+PRELAUNCH_POLL = 0.1  # seconds between looks at a machine that a debugger will start
 SECOND_SAMPLE = 0.03  # seconds that a stopped machine runs between its last two samples
 
 
@@ -54,20 +58,14 @@ class Options(Watch):
 
     log, ipis: have QEMU log exceptions, and writes to the local APICs.
     port_writes: have it log every port write too (an independent witness, slow).
+    scratch_disks: what the guest writes to its disks is forgotten.
     """
 
     symbols: Symbols = field(default_factory=NoSymbols)
     log: bool = True
     ipis: bool = True
     port_writes: bool = False
-
-
-@dataclass
-class _End:
-    ending: Ending
-    exit_code: Optional[int] = None
-    messages: tuple[str, ...] = ()
-    died_at: float = 0.0
+    scratch_disks: bool = False
 
 
 class QemuMachine:
@@ -86,16 +84,17 @@ class QemuMachine:
         self._output: Optional[Output] = None
         self._memory: Optional[QemuMemory] = None
         self._launch: Optional[Launch] = None
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._keyboard: Optional[Keyboard] = None
+        self._signals = Signals()
         self._listed: CpuList = []
         self._shutdown: Optional[QmpEvent] = None
-        self._panicked = False
+        self._panicked = self._stood = False
         self.directory: Optional[str] = None  # where the log and the consoles are meanwhile
         self.collect_seconds: Optional[float] = None  # from the end's notice to the evidence
 
     def __enter__(self) -> QemuMachine:
         try:
-            self._catch_signals()
+            self._signals.catch()
             self._start()
         except BaseException:
             self.close()
@@ -112,14 +111,6 @@ class QemuMachine:
 
     # -- start and end
 
-    def _catch_signals(self) -> None:
-        """SIGTERM and SIGHUP end this process through its exception handlers, not around them."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                self._handlers[number] = signal.signal(number, _leave)
-
     def _start(self) -> None:
         options = self._options
         if not self._argv:
@@ -130,6 +121,7 @@ class QemuMachine:
             directory = tempfile.mkdtemp(prefix="qemu-", dir=options.keep_dir.resolve())
         else:
             self._directory = directory = tempfile.mkdtemp(prefix="lamppost-")
+        wanted = options.log or "-d" in self._argv
         ours, theirs = socket.socketpair()
         try:
             self._launch = plan(
@@ -138,17 +130,21 @@ class QemuMachine:
                     qmp_fd=theirs.fileno(),
                     directory=directory,
                     log=options.log,
-                    log_per_thread=options.log and "tid" in log_items(emulator),
+                    log_per_thread=wanted and "tid" in log_items(emulator),
                     ipis=options.log and options.ipis,
                     port_writes=options.log and options.port_writes,
+                    scratch_disks=options.scratch_disks,
+                    windows=bool(os.environ.get("DISPLAY")) and has_windows(emulator),
                 ),
             )
             self._output = Output(
                 self._launch, options.keep_dir is None, options.on_output, options.until
             )
             self._qmp = QmpClient(ours, self._output.pump)
-            self._process = Process(self._launch.argv, theirs)
+            self._process = Process(self._launch.argv, theirs, self._launch.stdio)
             self._output.process = self._process
+            if self._process.stdin is not None:
+                self._keyboard = Keyboard(self._process.stdin, self._launch.signals)
         finally:
             theirs.close()
             if self._qmp is None:
@@ -162,6 +158,8 @@ class QemuMachine:
             self._memory.detach()
         if self._process is not None:
             self._process.end()
+        if self._keyboard is not None:
+            self._keyboard.close()
         if self._qmp is not None:
             self._qmp.close()
         if self._output is not None:
@@ -169,14 +167,24 @@ class QemuMachine:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+        self._signals.restore()
 
     @property
     def streams(self) -> Mapping[str, bytes]:
         """What came from port 0xE9 (e9), COM1 (com1) and QEMU's own output (stdout), raw."""
         return self._output.streams() if self._output is not None else {}
+
+    def dump(self, path: Path) -> str:
+        """Write the paused machine's memory and registers as an ELF core; says what became of it."""
+        assert self._qmp is not None
+        if self._qmp.closed:
+            return f"{path} was not written: QEMU has ended, and the machine with it"
+        target = {"paging": False, "protocol": f"file:{path.resolve()}"}
+        try:
+            self._qmp.command("dump-guest-memory", target, CORE_TIMEOUT)
+        except QmpError as error:
+            return f"{path} was not written: {error}"
+        return f"{path} is the machine's core: lamppost explain {path}"
 
     # -- watching
 
@@ -184,44 +192,67 @@ class QemuMachine:
         """Let the machine run until it ends by itself or by the options, and read it out."""
         assert self._qmp and self._output and self._process and self._launch, "not entered"
         end = self._run(self._qmp, self._output, self._process, self._launch)
-        end.died_at = time.monotonic()
+        died_at = time.monotonic()
         evidence = self._collect(end)
-        self.collect_seconds = time.monotonic() - end.died_at
+        self.collect_seconds = time.monotonic() - died_at
         return evidence
 
-    def _run(self, qmp: QmpClient, output: Output, process: Process, launch: Launch) -> _End:
-        deadline = time.monotonic() + self._options.timeout
+    def _run(self, qmp: QmpClient, output: Output, process: Process, launch: Launch) -> End:
         try:
             qmp.handshake(START_TIMEOUT)
             self._listed = cpu_list(qmp.command("query-cpus-fast"))
             if launch.starts_itself:
                 qmp.command("cont", timeout=MONITOR_TIMEOUT)
-            return self._watch(qmp, output, process, deadline)
+            else:
+                self._await_debugger(qmp, output)
+            return self._watch(qmp, output, time.monotonic() + self._options.timeout)
         except QmpClosed:
-            return self._gone(output, process, bool(qmp.greeting))
+            code = process.wait(5.0)
+            output.pump()
+            return gone(
+                code, bool(self._listed), output.messages(), self._argv, self._signals.interrupted
+            )
         except QmpError as error:
-            return _End(Ending.EMULATOR_DIED, messages=(str(error),))
+            return End(Ending.EMULATOR_DIED, messages=(str(error),), readable=False)
 
-    def _watch(self, qmp: QmpClient, output: Output, process: Process, deadline: float) -> _End:
+    def _await_debugger(self, qmp: QmpClient, output: Output) -> None:
+        """The user said -S: somebody else lets it run, and no clock of ours runs until then."""
+        while not self._signals.interrupted:
+            status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
+            if not isinstance(status, dict) or status.get("status") != "prelaunch":
+                return
+            self._note(qmp.poll(PRELAUNCH_POLL))
+            self._pump(output)
+
+    def _pump(self, output: Output) -> None:
+        output.pump()
+        if self._keyboard is not None:
+            self._keyboard.pump()
+
+    def _watch(self, qmp: QmpClient, output: Output, deadline: float) -> End:
         options = self._options
         idle = IdleWatch(options.idle) if options.idle is not None else None
         while True:
             self._note(qmp.poll(POLL))
-            output.pump()
+            self._pump(output)
             if self._shutdown is not None:
-                return self._shut_down(output)
+                return shut_down(self._shutdown.data, self._panicked)
+            if self._stood and (broken := self._broken(qmp)) is not None:
+                return broken
             if output.until_seen:
-                return _End(Ending.UNTIL)
+                return End(Ending.UNTIL)
             if options.stop_when is not None and options.stop_when():
-                return _End(Ending.STOPPED, messages=("stopped on request",))
+                return End(Ending.STOPPED, messages=("stopped on request",))
+            if self._signals.interrupted:
+                return End(Ending.STOPPED, messages=(INTERRUPTED,))
             now = time.monotonic()
             if now >= deadline:
-                return _End(
+                return End(
                     Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",)
                 )
             if idle is not None and idle.wants_sample(now, output.activity):
                 if idle.sample(now, self._sample(qmp)):
-                    return _End(
+                    return End(
                         Ending.STOPPED,
                         messages=(
                             f"stopped: nothing was written and no CPU changed a register "
@@ -235,6 +266,15 @@ class QemuMachine:
                 self._shutdown = event
             elif event.name == "GUEST_PANICKED":
                 self._panicked = True
+            elif event.name == "STOP":
+                self._stood = True
+
+    def _broken(self, qmp: QmpClient) -> Optional[End]:
+        """Whether QEMU stopped the machine for a reason of its own, after an event STOP."""
+        self._stood = False
+        status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
+        why = BROKEN.get(str(status.get("status"))) if isinstance(status, dict) else None
+        return End(Ending.EMULATOR_DIED, messages=(why,)) if why is not None else None
 
     def _sample(self, qmp: QmpClient) -> str:
         """All registers while nothing runs; empty when the machine is not running."""
@@ -253,49 +293,15 @@ class QemuMachine:
                 pass  # it shut down in between
         return text
 
-    def _shut_down(self, output: Output) -> _End:
-        assert self._shutdown is not None
-        output.pump()
-        reason = str(self._shutdown.data.get("reason", ""))
-        if not self._shutdown.data.get("guest"):
-            return _End(Ending.STOPPED, messages=(f"QEMU was told to end: {reason}",))
-        if reason == "guest-reset":
-            return _End(Ending.RESET)
-        if reason == "guest-panic" or self._panicked:
-            return _End(Ending.EXITED, messages=("the guest told QEMU that it panicked",))
-        return _End(Ending.EXITED, messages=(f"the guest ended the machine: {reason}",))
-
-    def _gone(self, output: Output, process: Process, greeted: bool) -> _End:
-        code = process.wait(5.0)
-        output.pump()
-        said = [line for line in output.messages() if "warning:" not in line]
-        if code is None:
-            return _End(Ending.EMULATOR_DIED, messages=("QEMU closed its monitor",))
-        if code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-            return _End(Ending.EMULATOR_DIED, messages=(f"QEMU was ended by {name}",))
-        if not greeted:
-            return _End(
-                Ending.EMULATOR_DIED, code, (f"QEMU did not start: it ended with code {code}",)
-            )
-        if code == 0:
-            if any("terminating on signal" in line for line in said):
-                return _End(Ending.STOPPED, 0)
-            return _End(Ending.EXITED, 0)
-        device = any(word.startswith("isa-debug-exit") for word in self._argv)
-        if device and code & 1 and not (code == 1 and any("qemu" in line for line in said)):
-            return _End(Ending.EXITED, code)
-        return _End(Ending.EMULATOR_DIED, code, (f"QEMU ended with code {code}",))
-
     # -- reading out
 
-    def _collect(self, end: _End) -> Evidence:
+    def _collect(self, end: End) -> Evidence:
         assert self._qmp and self._output and self._launch
         states: list[CpuState] = []
         memory: Memory = NoMemory()
         accelerated, limits = "", []
         running = False
-        if not self._qmp.closed and end.ending is not Ending.EMULATOR_DIED:
+        if not self._qmp.closed and end.readable:
             try:
                 running = end.ending in (Ending.STOPPED, Ending.UNTIL)
                 earlier = self._stop(self._qmp) if running else ""
@@ -308,12 +314,11 @@ class QemuMachine:
         else:
             limits.append("QEMU has ended: its registers and memory are gone")
         self._output.pump()
-        logs = self._output.logs() if self._options.log else {}
+        logs = self._output.logs()
         ending = end.ending
         if ending is Ending.RESET:
-            ending, limit = self._reset_or_death(logs, accelerated)
-            limits += limit
-        if not self._options.log or accelerated == "kvm":
+            ending = self._reset_or_death(logs, accelerated)
+        if not self._launch.logged or accelerated == "kvm":
             limits.append(qemu_evidence.NO_LOG)
         cpus, events, ipis, resets, more = qemu_evidence.build(
             logs_by_cpu(logs, self._listed), qemu_evidence.build_cpus(states, running), ending
@@ -332,7 +337,7 @@ class QemuMachine:
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),
-            messages=(*end.messages, *self._output.messages(), *told),
+            messages=(*end.messages, *self._launch.notes, *self._output.messages(), *told),
             expected_cpus=self._options.cpus,
             limits=(*limits, *more),
         )
@@ -350,16 +355,10 @@ class QemuMachine:
         while (left := until - time.monotonic()) > 0 and self._shutdown is None:
             self._note(qmp.poll(left))
 
-    def _reset_or_death(
-        self, logs: Mapping[int, QemuLog], accelerated: str
-    ) -> tuple[Ending, list[str]]:
+    def _reset_or_death(self, logs: Mapping[int, QemuLog], accelerated: str) -> Ending:
         """QEMU gives both the same reason; only its log tells a triple fault from a reset."""
+        assert self._launch is not None
         if any(log.triple_faults for log in logs.values()):
-            return Ending.TRIPLE_FAULT, []
-        if self._options.log and accelerated == "tcg":
-            return Ending.RESET, []
-        return Ending.UNKNOWN, ["without an exception log a triple fault looks like a reset"]
-
-
-def _leave(number: int, frame: Optional[FrameType]) -> None:
-    raise SystemExit(128 + number)
+            return Ending.TRIPLE_FAULT
+        logged = self._launch.logged and accelerated == "tcg"
+        return Ending.RESET if logged else Ending.RESTARTED

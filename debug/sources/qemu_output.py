@@ -74,7 +74,11 @@ class Output:
             window = self._windows.get(name, b"") + data
             self.until_seen = self._until.search(window) is not None
             self._windows[name] = window[-UNTIL_WINDOW:]
-        if self._on_output is not None:
+        if self._on_output is None:
+            return
+        if self._launch.stdio and name == "stdout":
+            self._on_output(data)  # the user's own console, key by key
+        elif not (self._launch.stdio and self._launch.com1_is_users):
             shown = self._chorus.feed(name, data)
             if shown:
                 self._on_output(shown)
@@ -123,6 +127,10 @@ class Output:
         return tuple(line[:400] for line in lines if line.strip())[-50:]
 
     def close(self) -> None:
+        """Show what is left to show, and let go of the files."""
+        rest = self._chorus.end()
+        if rest and self._on_output is not None:
+            self._on_output(rest)
         for file in self._files.values():
             file.close()
         for follow, _ in self._logs.values():

@@ -22,16 +22,26 @@ def find_emulator(name: str) -> str:
     """The absolute path of the emulator.  Raises StartError."""
     path = shutil.which(name)
     if path is None:
-        raise StartError(f"{name}: not found; on Debian: apt-get install qemu-system-x86")
+        raise StartError(f"{name} is not installed; on Debian: apt-get install qemu-system-x86")
     return os.path.abspath(path)
 
 
-@functools.lru_cache(maxsize=8)
 def log_items(emulator: str) -> frozenset[str]:
     """The items that this QEMU's `-d` knows; empty if it doesn't say."""
+    return _help(emulator, "-d")
+
+
+def has_windows(emulator: str) -> bool:
+    """Whether this QEMU opens a window by itself, and not a VNC server on a port."""
+    return bool({"gtk", "sdl", "cocoa"} & _help(emulator, "-display"))
+
+
+@functools.lru_cache(maxsize=8)
+def _help(emulator: str, option: str) -> frozenset[str]:
+    """The first word of each line that QEMU prints about the values of an option."""
     try:
         done = subprocess.run(
-            [emulator, "-d", "help"],
+            [emulator, option, "help"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=10,
@@ -55,15 +65,19 @@ def _die_with_parent(libc: ctypes.CDLL, parent: int) -> Callable[[], None]:
 class Process:
     """The child, in a process group of its own; it dies with the thread that started it.
 
-    stdout and stderr are non-blocking pipes; stdin is empty.  Raises StartError.
+    stdout and stderr are non-blocking pipes; stdin is empty, or a pipe that whoever takes its
+    descriptor from `stdin` owns.  Raises StartError.
     """
 
-    def __init__(self, argv: Sequence[str], inherited: socket.socket) -> None:
+    def __init__(
+        self, argv: Sequence[str], inherited: socket.socket, with_stdin: bool = False
+    ) -> None:
         libc = ctypes.CDLL(None)
+        self.stdin: Optional[int] = None
         try:
             self._child = subprocess.Popen(
                 list(argv),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if with_stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=[inherited.fileno()],
@@ -72,6 +86,9 @@ class Process:
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise StartError(f"{argv[0]}: {error}") from None
+        if self._child.stdin is not None:
+            self.stdin = os.dup(self._child.stdin.fileno())
+            self._child.stdin.close()
         assert self._child.stdout is not None and self._child.stderr is not None
         self._out = self._child.stdout.fileno()
         self._err = self._child.stderr.fileno()

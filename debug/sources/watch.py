@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
+
+INTERRUPTED = "stopped by Ctrl-C"  # among the messages of an observation that the user ended
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,7 @@ class Watch:
     keep_dir: Optional[Path] = None
     on_output: Optional[Callable[[bytes], None]] = None
     stop_when: Optional[Callable[[], bool]] = None
+
+    def plain(self) -> dict[str, Any]:
+        """These fields alone, of any class that adds others."""
+        return {field.name: getattr(self, field.name) for field in fields(Watch)}

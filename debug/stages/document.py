@@ -98,6 +98,13 @@ boundary in the first MiB, where its magic finds it; `trace_control` in the kern
 | 13 | 1 | bit 0: the argument counts |
 | 14 | 2 | low 16 bits of the entry's number; its low 4 bits are the frame's sequence |
 
+Where the sinks are memory alone (`trace=mem`), a stage is only *stamped*: a CPU writes the time
+and whatever of the entry is not known before, and leaves the count as it is. The number stands in
+every entry from the start, and so does the stage in those that every AP fills in the trampoline.
+Until the ring is full, an entry behind the count is therefore written when its time is not 0, and
+one without a time before it was passed by; with a full ring the count is kept as usual. A stage in
+memory costs a CPU three instructions in the trampoline and nine in C.
+
 ## In the ELF file
 
 `.lamppost.stages` holds the table below as text, one line a stage: code, name, mode and the two

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import BinaryIO, NamedTuple, Optional
+from pathlib import Path
+from typing import BinaryIO, Iterable, NamedTuple, Optional
 
 from debug.stages import tsv
 from debug.stages.model import MODES, Site, StageTable, StageTableError
@@ -50,6 +51,16 @@ def read_table(path: str) -> StageTable:
             "Give the kernel's own ELF file, not stripped; without one, the built-in table is used"
         )
     return tsv.parse_tsv(data, path)
+
+
+def own_table(paths: Iterable[Path]) -> Optional[StageTable]:
+    """The first stage table in these ELF files; None if they have none, or only damaged ones."""
+    for path in paths:
+        try:
+            return read_table(str(path))
+        except (OSError, StageTableError):
+            continue
+    return None
 
 
 def read_sites(path: str) -> tuple[Site, ...]:

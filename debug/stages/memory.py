@@ -28,6 +28,7 @@ _CONTROL = struct.Struct("<8sIIQIIIIQ")
 _HEADER = struct.Struct("<IIQIBBBx32s")
 _ENTRY = struct.Struct("<QIBBH")
 _HAS_ARGUMENT = 1
+_MEMORY_ALONE = 4  # of the sinks: stages are stamped, and are not in the count
 
 
 @dataclass(frozen=True)
@@ -164,26 +165,44 @@ def _record(
     frame = "".join(chr(c) for c in text[: min(length, 32)] if 0x20 <= c <= 0x7E)
     if not 0 < capacity <= MAX_CAPACITY:
         return f"APIC ID {apic_id}: a ring of {capacity} entries, expected 1 to {MAX_CAPACITY}"
-    present = min(count, capacity)
+    stamped = control.sinks == _MEMORY_ALONE and count < capacity
+    present = capacity if stamped else min(count, capacity)
     if present > budget:
         return f"APIC ID {apic_id}: more entries than are read of one machine ({MAX_EVENTS})"
-    ring = _read(memory, entries, min(present, capacity) * _ENTRY_SIZE) if present else b""
+    ring = _read(memory, entries, present * _ENTRY_SIZE) if present else b""
     if ring is None:
         return f"APIC ID {apic_id}: its entries at {entries:#x} can't be read"
-    events, numbers, problems = _entries(ring, apic_id, count, capacity)
-    return CpuRecord(slot, apic_id, count, events, numbers, frame), problems
+    last = _last_stamp(ring, count, capacity) if stamped else count
+    events, numbers, problems = _entries(ring, apic_id, last, capacity, count)
+    return CpuRecord(slot, apic_id, last, events, numbers, frame), problems
+
+
+def _last_stamp(ring: bytes, count: int, capacity: int) -> int:
+    """How many entries there are, with those behind the count that hold a time."""
+    for number in range(capacity - 1, count - 1, -1):
+        if _ENTRY.unpack_from(ring, number * _ENTRY_SIZE)[0]:
+            return number + 1
+    return count
 
 
 def _entries(
-    ring: bytes, apic_id: int, count: int, capacity: int
+    ring: bytes, apic_id: int, count: int, capacity: int, stamps: int
 ) -> tuple[tuple[StageEvent, ...], tuple[int, ...], list[str]]:
-    """The ring's entries, oldest first, those left out that are not what they should be."""
+    """The ring's entries, oldest first, those left out that are not what they should be.
+
+    From entry number `stamps` on they are stamps: one without a time was passed by.
+    """
     events: list[StageEvent] = []
     numbers: list[int] = []
     wrong = 0
     for number in range(max(0, count - capacity), count):
         at = number % capacity * _ENTRY_SIZE
         tsc, argument, code, flags, low = _ENTRY.unpack_from(ring, at)
+        if number >= stamps:
+            if not tsc:
+                continue
+            if events:  # the CPU may have stopped with half a time written
+                tsc = max(tsc, events[-1].tsc or 0)
         if low != number & 0xFFFF:
             wrong += 1
             continue

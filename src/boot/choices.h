@@ -32,6 +32,9 @@ CHOICE("selftest", selftest, true,
        "check what the boot made true, one KTAP line each, and end the "
        "machine with an exit code")
 
+CHOICE("workload", workload, true,
+       "share a computation among 1, 2, 4 ... CPUs, and print what each did")
+
 SINK("e9", TRACE_SINK_E9, "stages to port 0xE9")
 SINK("com1", TRACE_SINK_COM1, "stages to COM1")
 SINK("mem", TRACE_SINK_MEMORY, "stages to the record in memory")

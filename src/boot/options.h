@@ -18,6 +18,7 @@ struct options {
     uint64_t trampoline; /* 0: TRAMPOLINE_DEFAULT, or another free page */
     uint32_t sinks;      /* TRACE_SINK_* */
     uint32_t selftest;   /* 0 or 1 */
+    uint32_t workload;   /* 0 or 1 */
 };
 
 /* Parse `cmdline` into *to.  Returns true, or false with a sentence in

@@ -3,6 +3,7 @@
 
 #include "apic/apic.h"
 #include "cpu/exception.h"
+#include "cpu/percpu.h"
 #include "sched/sched.h"
 #include "time/timer.h"
 
@@ -30,5 +31,7 @@ void interrupt_handle(struct trap_frame *frame)
     /* First the EOI: a handler may switch to another thread and come back
      * much later.  Interrupts are off until then. */
     apic_eoi();
+    this_cpu()->in_handler = true;
     handlers[frame->vector](frame);
+    this_cpu()->in_handler = false; /* perhaps of another CPU */
 }

@@ -10,6 +10,9 @@ struct percpu *percpu_of(unsigned idx)
 
 void percpu_load(struct percpu *cpu)
 {
+    cpu->thread = &cpu->outside;
+    cpu->outside.name = "outside";
+    cpu->outside.state = THREAD_RUNNABLE;
     cpu->self = cpu;
     wrmsr(MSR_GS_BASE, (uint64_t)cpu);
 }

@@ -4,10 +4,12 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cpu/cpu.h"
 #include "cpu/descriptors.h"
+#include "sched/thread.h"
 #include "smp/lcpu.h"
 #include "trace/trace.h"
 
@@ -15,10 +17,19 @@ struct percpu {
     struct percpu *self; /* at GS:0 */
     struct lcpu *lcpu;
     struct trace_record *record;
+    /* The next entry of the record and its end, where STAGE() need write
+     * nothing else (trace/stage.h); else both NULL. */
+    struct trace_entry *entry, *entries_end;
     struct descriptor_tables tables;
-    _Atomic bool listens;   /* it takes interrupts (smp/call.h) */
-    _Atomic uint64_t ticks; /* of its timer, since the CPU came up */
-    uint64_t next_tick;     /* TSC */
+    bool in_handler;          /* of an interrupt */
+    unsigned preemption_offs; /* while not 0, the thread keeps the CPU */
+    struct thread *thread;    /* that runs */
+    struct thread outside;    /* the code that is in none */
+    struct run_queue *queue;  /* src/sched/sched.c */
+    uint64_t work;            /* done by src/sched/workload.c */
+    _Atomic bool listens;     /* it takes interrupts (smp/call.h) */
+    _Atomic uint64_t ticks;   /* of its timer, since the CPU came up */
+    uint64_t next_tick;       /* TSC */
 } __attribute__((aligned(64)));
 
 static inline struct percpu *this_cpu(void)
@@ -26,6 +37,38 @@ static inline struct percpu *this_cpu(void)
     struct percpu *self;
     __asm__ volatile("mov %%gs:0, %0" : "=r"(self));
     return self;
+}
+
+/* One instruction each: a thread that is moved to another CPU between reading
+ * this_cpu() and what follows would have the wrong one's. */
+#define PERCPU_ADD(instruction, field)                                         \
+    __asm__ volatile(instruction " %%gs:%c0"                                   \
+                     :                                                         \
+                     : "i"(offsetof(struct percpu, field))                     \
+                     : "memory", "cc")
+
+static inline void preemption_off(void)
+{
+    PERCPU_ADD("incl", preemption_offs);
+}
+
+static inline void preemption_on(void)
+{
+    PERCPU_ADD("decl", preemption_offs);
+}
+
+static inline void percpu_count_work(void)
+{
+    PERCPU_ADD("incq", work);
+}
+
+static inline struct thread *percpu_thread(void)
+{
+    struct thread *thread;
+    __asm__ volatile("mov %%gs:%c1, %0"
+                     : "=r"(thread)
+                     : "i"(offsetof(struct percpu, thread)));
+    return thread;
 }
 
 /* The area of the CPU with this index, and GS base of the CPU that calls. */

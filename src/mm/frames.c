@@ -6,8 +6,8 @@
 #include "lib/string.h"
 #include "mm/buddy.h"
 #include "mm/layout.h"
-#include "mm/lock.h"
 #include "mm/paging.h"
+#include "smp/spinlock.h"
 
 extern char kernel_end[];
 
@@ -18,7 +18,7 @@ extern char kernel_end[];
 static const struct bootinfo *map;
 static struct buddy buddy;
 static uint64_t states_start; /* the buddy's states lie there */
-static atomic_flag lock = ATOMIC_FLAG_INIT;
+static struct spinlock lock = SPINLOCK("frames");
 
 static _Noreturn void no_memory(uint64_t size)
 {
@@ -81,11 +81,9 @@ void frames_add_rest(void)
 
 uint64_t frames_allocate(size_t count)
 {
-    uint64_t flags = interrupts_save();
-    mm_lock(&lock);
+    uint64_t flags = spin_lock_irq(&lock);
     uint64_t frame = buddy_allocate(&buddy, buddy_order(count));
-    mm_unlock(&lock);
-    interrupts_restore(flags);
+    spin_unlock_irq(&lock, flags);
     if (!frame)
         no_memory(count * PAGE_SIZE);
     if (buddy.damaged)
@@ -97,11 +95,9 @@ uint64_t frames_allocate(size_t count)
 
 void frames_free(uint64_t frame, size_t count)
 {
-    uint64_t flags = interrupts_save();
-    mm_lock(&lock);
+    uint64_t flags = spin_lock_irq(&lock);
     enum buddy_error error = buddy_free(&buddy, frame, buddy_order(count));
-    mm_unlock(&lock);
-    interrupts_restore(flags);
+    spin_unlock_irq(&lock, flags);
     if (error != BUDDY_OK)
         panic("can't free %zu frames at %#lx: %s", count, frame,
               buddy_error_text(error));

@@ -9,9 +9,9 @@
 #include "lib/string.h"
 #include "mm/frames.h"
 #include "mm/layout.h"
-#include "mm/lock.h"
 #include "mm/paging.h"
 #include "smp/lcpu.h"
+#include "smp/spinlock.h"
 
 #define SIZES       6 /* pieces of 32, 64 ... 1024 bytes */
 #define SMALLEST    32u
@@ -38,7 +38,7 @@ struct cache {
 
 static struct cache caches[NR_CPUS][SIZES];
 static struct cache shared[SIZES];
-static atomic_flag lock = ATOMIC_FLAG_INIT;
+static struct spinlock lock = SPINLOCK("heap"); /* interrupts are off */
 
 static size_t piece_size(unsigned index)
 {
@@ -88,20 +88,20 @@ static void add_slab(struct cache *cache, size_t size)
 
 static void refill(struct cache *cache, unsigned index)
 {
-    mm_lock(&lock);
+    spin_lock(&lock);
     while (shared[index].first && cache->count < CACHE_MOST / 2)
         put(cache, take(&shared[index]));
-    mm_unlock(&lock);
+    spin_unlock(&lock);
     if (!cache->count)
         add_slab(cache, piece_size(index));
 }
 
 static void spill(struct cache *cache, unsigned index)
 {
-    mm_lock(&lock);
+    spin_lock(&lock);
     while (cache->count > CACHE_MOST / 2)
         put(&shared[index], take(cache));
-    mm_unlock(&lock);
+    spin_unlock(&lock);
 }
 
 /* The first of [from, to) that is not `pattern`, or `to`. */

@@ -7,6 +7,7 @@
  *   0xffff800000000000  direct map: physical memory, read-write, not executable
  *   0xffffffff80000000  the kernel image, at its physical address + this
  *   0xffffffffc0000000  stacks: one STACK_SLOT a CPU, unmapped between stacks
+ *   0xffffffffd0000000  threads: one THREAD_SLOT each, the stack at its top
  *   0xffffffffe0000000  device registers, uncached
  *
  * Below 640 KiB of physical memory, chosen at boot from what the loader calls
@@ -36,3 +37,7 @@
  * stack has an unmapped page below it (src/mm/stacks.c). */
 #define STACK_SIZE 0x4000
 #define STACK_SLOT 0x10000
+/* A thread's, and what is unmapped below it: any overflow by less than half
+ * of this is seen (src/sched/thread.c). */
+#define THREADS_BASE 0xffffffffd0000000
+#define THREAD_SLOT  0x8000

@@ -17,7 +17,7 @@ _Static_assert(IST_FIRST + (IST_COUNT - 1) * IST_STEP <=
                    STACK_SLOT - STACK_SIZE - PAGE_SIZE,
                "a guard page must fit below the stack");
 
-static void map_stack(uint64_t top, size_t size)
+void stack_map(uint64_t top, size_t size)
 {
     for (uint64_t at = top - size; at < top; at += PAGE_SIZE)
         paging_map(at, frames_allocate(1), PAGE_WRITE | PAGE_NX);
@@ -36,8 +36,8 @@ struct stacks stacks_of(unsigned idx)
 struct stacks stacks_map(unsigned idx)
 {
     struct stacks stacks = stacks_of(idx);
-    map_stack(stacks.top, STACK_SIZE);
+    stack_map(stacks.top, STACK_SIZE);
     for (unsigned i = 0; i < IST_COUNT - 1; i++)
-        map_stack(stacks.ist[i], PAGE_SIZE);
+        stack_map(stacks.ist[i], PAGE_SIZE);
     return stacks;
 }

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cpu/descriptors.h"
@@ -17,6 +18,9 @@ struct stacks {
     uint64_t top; /* of the stack; 16 KiB aligned */
     uint64_t ist[IST_COUNT - 1];
 };
+
+/* Map a stack that ends at `top`, and fill it with poison. */
+void stack_map(uint64_t top, size_t size);
 
 /* Map the stacks of the CPU with this index. */
 struct stacks stacks_map(unsigned idx);

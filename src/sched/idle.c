@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "sched/idle.h"
 
-#include "time/timer.h"
+#include "cpu/cpu.h"
+#include "sched/sched.h"
+
+void idle_halt(void)
+{
+    /* STI takes effect after HLT has begun: no wake-up is lost. */
+    __asm__ volatile("sti; hlt" : : : "memory");
+    interrupts_off();
+}
 
 _Noreturn void idle(void)
 {
-    timer_stop(); /* nothing to share: only an IPI can bring work */
-    for (;;)      /* STI takes effect after HLT has begun: no wake-up is lost */
-        __asm__ volatile("sti; hlt" : : : "memory");
+    interrupts_off();
+    for (;;)
+        sched_run_or_halt();
 }

@@ -46,7 +46,7 @@ _Noreturn void ap_entry(struct lcpu *lcpu)
 
     /* Before there is an IDT: the exception report finds its CPU by GS. */
     struct percpu *cpu = percpu_of(lcpu->idx);
-    cpu->record = record;
+    trace_adopt_ap(cpu, record);
     percpu_load(cpu);
     STAGE(AP_GS);
 

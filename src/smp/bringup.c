@@ -22,6 +22,7 @@
 #include "trace/stage.h"
 
 struct lcpu lcpus[NR_CPUS];
+struct lcpu *lcpu_table[LCPU_TABLE_SIZE];
 unsigned lcpu_count;
 unsigned lcpus_left_alone;
 
@@ -40,6 +41,11 @@ static void add_lcpu(uint32_t id, enum lcpu_state state)
     };
     percpu_of(lcpu_count)->lcpu = lcpu;
     lcpu_count++;
+
+    uint32_t place = id;
+    while (lcpu_table[place % LCPU_TABLE_SIZE])
+        place++;
+    lcpu_table[place % LCPU_TABLE_SIZE] = lcpu;
 }
 
 void lcpus_init(const struct madt *madt)

@@ -2,7 +2,7 @@
 /*
  * What the BSP hands to one AP: a block of one cache line each, so that an AP
  * that reports its state disturbs no other.  The trampoline finds its block by
- * APIC ID, which is data here and never an index.
+ * APIC ID, which is data here and never an index of lcpus[].
  */
 #pragma once
 
@@ -39,7 +39,14 @@ _Static_assert(sizeof(struct lcpu) == 64, "one cache line each");
 #define NR_CPUS 256
 #endif
 
+/* At least twice as many places as CPUs, a power of two. */
+#define LCPU_TABLE_SIZE (1u << (32 - __builtin_clz(2 * NR_CPUS - 1)))
+
 extern struct lcpu lcpus[NR_CPUS];
+/* Each AP's block by its APIC ID: at place ID modulo the table's size, or the
+ * first after it that was free.  An AP finds its block with one look, however
+ * many CPUs there are. */
+extern struct lcpu *lcpu_table[LCPU_TABLE_SIZE];
 extern unsigned lcpu_count;
 /* Usable CPUs without a block: beyond NR_CPUS, or beyond xAPIC's IDs. */
 extern unsigned lcpus_left_alone;

@@ -9,11 +9,6 @@
 #include "smp/lcpu.h"
 #include "smp/trampoline.h"
 
-/* src/smp/blob.asm */
-extern const uint8_t trampoline_image[], trampoline_image_end[];
-extern const struct trampoline_relocation trampoline_relocations[];
-extern const struct trampoline_relocation trampoline_relocations_end[];
-
 bool low_memory_is_writable(uint64_t page)
 {
     /* The last byte is poison behind the image: no CPU executes it. */
@@ -40,12 +35,7 @@ bool trampoline_is_intact(uint64_t page)
     const uint8_t *used = phys_to_virt(page);
     uint64_t frame = frames_allocate(1);
     uint8_t *fresh = phys_to_virt(frame);
-    bool installed =
-        trampoline_install(fresh, page, trampoline_image,
-                           (size_t)(trampoline_image_end - trampoline_image),
-                           trampoline_relocations,
-                           (size_t)(trampoline_relocations_end -
-                                    trampoline_relocations)) == TRAMPOLINE_OK;
+    bool installed = trampoline_install_own(fresh, page) == TRAMPOLINE_OK;
     size_t after = TRAMPOLINE_PARAMETERS + sizeof(struct trampoline_parameters);
     bool same = !memcmp(used, fresh, TRAMPOLINE_PARAMETERS) &&
                 !memcmp(used + after, fresh + after, PAGE_SIZE - after);

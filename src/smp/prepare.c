@@ -10,6 +10,8 @@
 
 /* src/smp/blob.asm */
 extern const uint8_t trampoline_image[], trampoline_image_end[];
+extern const uint8_t trampoline_stamp_image[], trampoline_stamp_image_end[];
+extern const uint8_t trampoline_skip_image[], trampoline_skip_image_end[];
 extern const struct trampoline_relocation trampoline_relocations[];
 extern const struct trampoline_relocation trampoline_relocations_end[];
 
@@ -26,14 +28,23 @@ static size_t trace_pages(void)
     return (trace_area_size(lcpu_count) + PAGE_SIZE - 1) / PAGE_SIZE;
 }
 
+/* The image whose stage sites serve the sinks and do nothing else. */
+enum trampoline_error trampoline_install_own(uint8_t *page, uint64_t address)
+{
+    const uint8_t *image = trampoline_image, *end = trampoline_image_end;
+    if (trace_control->sinks == TRACE_SINK_MEMORY)
+        image = trampoline_stamp_image, end = trampoline_stamp_image_end;
+    else if (!trace_control->sinks)
+        image = trampoline_skip_image, end = trampoline_skip_image_end;
+    return trampoline_install(
+        page, address, image, (size_t)(end - image), trampoline_relocations,
+        (size_t)(trampoline_relocations_end - trampoline_relocations));
+}
+
 void trampoline_prepare(uint64_t address)
 {
     uint8_t *page = phys_to_virt(address);
-    enum trampoline_error error = trampoline_install(
-        page, address, trampoline_image,
-        (size_t)(trampoline_image_end - trampoline_image),
-        trampoline_relocations,
-        (size_t)(trampoline_relocations_end - trampoline_relocations));
+    enum trampoline_error error = trampoline_install_own(page, address);
     STAGE_WITH(BSP_TRAMPOLINE, address);
     if (error != TRAMPOLINE_OK)
         boot_error(EXIT_TRAMPOLINE,
@@ -53,7 +64,7 @@ void trampoline_prepare(uint64_t address)
             .efer = (uint32_t)rdmsr(MSR_EFER) & (EFER_LME | EFER_NXE),
             .lcpu_count = lcpu_count,
             .trace_segment = trace_segment(),
-            .lcpus = (uint64_t)lcpus,
+            .lcpus = (uint64_t)lcpu_table,
         };
     paging_map(address, address, 0);
     for (size_t i = 0; i < trace_pages(); i++)

@@ -16,7 +16,7 @@ struct trampoline_parameters {
     uint32_t lcpu_count;
     uint16_t trace_segment; /* of the trace control block: address >> 4 */
     uint16_t reserved;
-    uint64_t lcpus; /* linear address of the first block */
+    uint64_t lcpus; /* linear address of lcpu_table[] */
 };
 
 /* One word of the image that holds an address within the image: the target
@@ -43,6 +43,9 @@ enum trampoline_error
 trampoline_install(uint8_t *page, uint64_t address, const uint8_t *image,
                    size_t size, const struct trampoline_relocation *relocation,
                    size_t count);
+
+/* The same with the kernel's own image for the sinks that are chosen. */
+enum trampoline_error trampoline_install_own(uint8_t *page, uint64_t address);
 
 const char *trampoline_error_text(enum trampoline_error error);
 

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/cpu.h"
+#include "cpu/percpu.h"
 #include "trace/trace.h"
 
 enum stage {
@@ -43,13 +45,17 @@ void trace_choose_sinks(uint32_t sinks);
 #define STAGE_AT(record, name)                                                 \
     do {                                                                       \
         STAGE_SITE(name);                                                      \
-        trace_stage(record, STAGE_##name, false, 0);                           \
+        trace_stage_at(record, STAGE_##name, SLOT_##name);                     \
     } while (0)
-#define STAGE(name) STAGE_AT(trace_this_cpu(), name)
+#define STAGE(name)                                                            \
+    do {                                                                       \
+        STAGE_SITE(name);                                                      \
+        trace_stage_here(STAGE_##name, false, 0);                              \
+    } while (0)
 #define STAGE_WITH(name, value)                                                \
     do {                                                                       \
         STAGE_SITE(name);                                                      \
-        trace_stage(trace_this_cpu(), STAGE_##name, true, (uint32_t)(value));  \
+        trace_stage_here(STAGE_##name, true, (uint32_t)(value));               \
     } while (0)
 #else
 #define STAGE_AT(record, name)  ((void)(record))
@@ -65,8 +71,81 @@ extern struct trace_control *trace_control;
 void trace_stage(struct trace_record *record, enum stage stage,
                  bool has_argument, uint32_t argument);
 
+/* The same for the CPU that asks, in every case that trace_stage_here() does
+ * not serve itself. */
+void trace_stage_anyhow(enum stage stage, bool has_argument, uint32_t argument);
+
 /* The record of the CPU that asks; needs GS base. */
 struct trace_record *trace_this_cpu(void);
+
+/* From now on STAGE() on `cpu` goes to `record`, which may be NULL.  From
+ * `entry` to `end` nobody has written yet.  The sinks must have been chosen. */
+static inline void trace_adopt(struct percpu *cpu, struct trace_record *record,
+                               struct trace_entry *entry,
+                               struct trace_entry *end)
+{
+    bool stamps = record && trace_control->sinks == TRACE_SINK_MEMORY;
+    cpu->record = record;
+    cpu->entry = stamps ? entry : NULL;
+    cpu->entries_end = stamps ? end : NULL;
+}
+static inline void trace_adopt_ap(struct percpu *cpu,
+                                  struct trace_record *record)
+{
+    struct trace_entry *entries = ((struct trace_ap_record *)record)->entries;
+    trace_adopt(cpu, record, entries + TRACE_WAY + 1,
+                entries + TRACE_AP_ENTRIES);
+}
+
+/*
+ * To memory alone, a stage is a time and a word in the next entry: its number
+ * stands there already, and a reader finds the last one by its time.  So one
+ * exchange that no interrupt can divide takes the entry, and whatever else a
+ * stage may need is tested by one comparison.
+ */
+__attribute__((always_inline)) static inline void
+trace_stamp(struct trace_entry *entry, enum stage stage, bool has_argument,
+            uint32_t argument)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    volatile struct trace_stamp *stamp = (volatile void *)entry;
+    if (has_argument)
+        stamp->argument = argument;
+    stamp->what = (uint16_t)(stage | has_argument << 8);
+    stamp->low = low;
+    stamp->high = high;
+}
+
+__attribute__((always_inline)) static inline void
+trace_stage_here(enum stage stage, bool has_argument, uint32_t argument)
+{
+    struct trace_entry *entry = (void *)sizeof *entry;
+    __asm__ volatile("xaddq %0, %%gs:%c1"
+                     : "+r"(entry)
+                     : "i"(offsetof(struct percpu, entry))
+                     : "memory", "cc");
+    struct trace_entry *end;
+    __asm__ volatile("movq %%gs:%c1, %0"
+                     : "=r"(end)
+                     : "i"(offsetof(struct percpu, entries_end)));
+    if (__builtin_expect(entry < end, true))
+        trace_stamp(entry, stage, has_argument, argument);
+    else
+        trace_stage_anyhow(stage, has_argument, argument);
+}
+
+/* A stage before GS base is set, whose entry is known. */
+__attribute__((always_inline)) static inline void
+trace_stage_at(struct trace_record *record, enum stage stage,
+               enum trace_slot slot)
+{
+    if (record && trace_control->sinks == TRACE_SINK_MEMORY)
+        trace_stamp(((struct trace_ap_record *)record)->entries + slot, stage,
+                    false, 0);
+    else
+        trace_stage(record, stage, false, 0);
+}
 
 /* Write the frame's text for `stage` into record->frame, whose prefix is
  * already there, and set frame_len.  Pure: runs on the host in tests. */
@@ -82,6 +161,9 @@ void trace_drain(void);
 
 /* The BSP's own record, as the entry code left it; before any other call. */
 struct trace_record *trace_bsp_record(void);
+
+/* The BSP's record under the sinks that were just chosen. */
+void trace_bsp_begin(struct percpu *cpu);
 
 /* The pages of low memory that trace_move() needs for `cpus` CPUs. */
 size_t trace_area_size(unsigned cpus);

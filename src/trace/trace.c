@@ -218,6 +218,21 @@ void trace_stage(struct trace_record *record, enum stage stage,
     interrupts_restore(flags);
 }
 
+void trace_stage_anyhow(enum stage stage, bool has_argument, uint32_t argument)
+{
+    if (!trace_control->sinks)
+        return;
+    struct percpu *cpu = this_cpu();
+    uint64_t flags = interrupts_save();
+    if (cpu->entries_end) { /* once round: from here on the count is kept */
+        atomic_store_explicit(&cpu->record->count, cpu->record->capacity,
+                              memory_order_release);
+        cpu->entries_end = NULL;
+    }
+    interrupts_restore(flags);
+    trace_stage(cpu->record, stage, has_argument, argument);
+}
+
 struct trace_record *trace_this_cpu(void)
 {
     return this_cpu()->record;
@@ -242,6 +257,34 @@ size_t trace_area_size(unsigned cpus)
            (cpus + UNEXPECTED_CPUS) * sizeof(struct trace_ap_record);
 }
 
+/* What an AP's stamps leave out: each entry's number, and the stages of the
+ * trampoline. */
+static void prepare_stamps(struct trace_ap_record *record)
+{
+    static const struct {
+        uint8_t code, slot;
+    } way[] = {
+#undef STAGE
+#define STAGE(code, name, mode, became, needs) {code, SLOT_##name},
+#include "../trampoline/stages.h"
+    };
+    for (uint16_t i = 0; i < TRACE_AP_ENTRIES; i++)
+        record->entries[i].index = i;
+    for (size_t i = 0; i < sizeof way / sizeof way[0]; i++)
+        if (TRACE_ON_WAY(way[i].code))
+            record->entries[way[i].slot].stage = way[i].code;
+}
+
+void trace_bsp_begin(struct percpu *cpu)
+{
+    struct trace_record *record = trace_bsp_record();
+    struct trace_entry *entries = paging_window(record->entries);
+    for (uint32_t i = record->count; i < record->capacity; i++)
+        entries[i].index = (uint16_t)i;
+    trace_adopt(cpu, record, entries + record->count,
+                entries + record->capacity);
+}
+
 void trace_move(uint64_t area, unsigned cpus)
 {
     struct trace_control *c = phys_to_virt(area);
@@ -263,12 +306,26 @@ void trace_move(uint64_t area, unsigned cpus)
         record->capacity = TRACE_AP_ENTRIES;
         record->control = (uint32_t)area;
         record->owner = slot + 1;
+        if (c->sinks == TRACE_SINK_MEMORY)
+            prepare_stamps(&records[slot]);
     }
     /* The BSP keeps its longer history where it began. */
     records[0].header = *trace_bsp_record();
     records[0].header.control = (uint32_t)area;
     this_cpu()->record = &records[0].header;
     trace_control = c;
+}
+
+/* How many entries of a record were written: those that were only stamped are
+ * not in its count. */
+static uint32_t written(const struct trace_record *record)
+{
+    const struct trace_entry *entries = paging_window(record->entries);
+    uint32_t count = atomic_load_explicit(&record->count, memory_order_acquire);
+    for (uint32_t i = record->capacity; i > count; i--)
+        if (entries[i - 1].tsc)
+            return i;
+    return count;
 }
 
 uint8_t trace_last_stage(uint32_t apic_id)
@@ -279,8 +336,7 @@ uint8_t trace_last_stage(uint32_t apic_id)
             paging_window(c->records + (uint64_t)slot * c->record_bytes);
         if (record->apic_id != apic_id)
             continue;
-        uint32_t count =
-            atomic_load_explicit(&record->count, memory_order_acquire);
+        uint32_t count = written(record);
         struct trace_entry *entries = paging_window(record->entries);
         return count ? entries[(count - 1) & (record->capacity - 1)].stage : 0;
     }
@@ -301,6 +357,11 @@ size_t trace_area_size(unsigned cpus)
 {
     (void)cpus;
     return 0;
+}
+
+void trace_bsp_begin(struct percpu *cpu)
+{
+    (void)cpu;
 }
 
 void trace_move(uint64_t area, unsigned cpus)

@@ -56,7 +56,7 @@ struct trace_control {
 _Static_assert(sizeof(struct trace_control) == 64, "fixed by the protocol");
 
 struct trace_entry {
-    uint64_t tsc;
+    uint64_t tsc; /* 0 until the lamp is lit */
     uint32_t argument;
     uint8_t stage;
     uint8_t flags; /* TRACE_HAS_ARGUMENT */
@@ -65,7 +65,16 @@ struct trace_entry {
 _Static_assert(sizeof(struct trace_entry) == 16, "fixed by the protocol");
 
 #define TRACE_HAS_ARGUMENT 1u
-#define TRACE_ENTRY_SHIFT  4
+
+/* A trace_entry in the parts that are written at once. */
+struct __attribute__((may_alias)) trace_stamp {
+    uint32_t low, high; /* tsc */
+    uint32_t argument;
+    uint16_t what; /* stage, flags */
+    uint16_t index;
+};
+_Static_assert(sizeof(struct trace_stamp) == sizeof(struct trace_entry), "");
+#define TRACE_ENTRY_SHIFT 4
 
 /* "@ffffffff:c3=ffffffff.f*ff\n" is the longest frame: 27 characters. */
 #define TRACE_FRAME_MAX 28
@@ -85,6 +94,21 @@ struct trace_record {
     uint32_t owner;              /* slot + 1, as in the lock word */
 };
 _Static_assert(sizeof(struct trace_record) == 64, "fixed by the protocol");
+
+/*
+ * The way that every AP takes through the trampoline: each of its stages has
+ * an entry of its own in an AP's record, numbered in the order of the table.
+ * A code that ends in e or f is where an AP leaves that way; its entry, like
+ * that of the first stage in C, is the next after it.
+ */
+#define TRACE_ON_WAY(code) ((code) < 0x80 && ((code)&15) < 0xe)
+enum trace_slot {
+#define STAGE(code, name, mode, became, needs)                                 \
+    SLOT_##name, SLOT_AFTER_##name = SLOT_##name - !TRACE_ON_WAY(code),
+#include "../trampoline/stages.h"
+#undef STAGE
+};
+#define TRACE_WAY SLOT_AP_C
 
 struct trace_ap_record {
     struct trace_record header;

@@ -18,6 +18,7 @@ import pytest
 from debug.evidence import StageEvent
 from debug.stages.memory import MemoryTrace, read_memory
 from debug.stages.repair import repair
+from debug.stages.table import BUILT_IN
 from debug.stages.trace import Trace, decode
 from tests.boot import machine, verdict, witness
 from tests.boot.memory import Copy, read_record
@@ -68,10 +69,14 @@ def wait_for_all(guest: machine.Machine) -> None:
     guest.wait_until(done, f"the last stage of {CPUS} CPUs")
 
 
-def mended_by_memory(record: MemoryTrace) -> bool:
+def has_all(record: MemoryTrace) -> bool:
+    """Whether the last lamp of every CPU is in the record."""
     last = {cpu.events[-1].code for cpu in record.cpus if cpu.events}
-    done = last <= {verdict.AP_LAST, verdict.BSP_LAST} and len(record.cpus) == CPUS
-    return done and record.control is not None and record.control.steals > 0
+    return last <= {verdict.AP_LAST, verdict.BSP_LAST} and len(record.cpus) == CPUS
+
+
+def mended_by_memory(record: MemoryTrace) -> bool:
+    return has_all(record) and record.control is not None and record.control.steals > 0
 
 
 def read_sinks(guest: machine.Machine) -> tuple[bytes, bytes, MemoryTrace]:
@@ -105,8 +110,8 @@ def check_mended(stream: bytes, record: MemoryTrace) -> None:
         assert own == [(e.code, e.argument) for e in cpu.events]
 
 
-def boot(kernel: Path, accel: str, *extra: str) -> machine.Machine:
-    image = machine.kernel_image(kernel, "")
+def boot(kernel: Path, accel: str, *extra: str, options: str = "") -> machine.Machine:
+    image = machine.kernel_image(kernel, options)
     return machine.qemu(image, str(CPUS), ["-accel", accel, *extra], qmp=True)
 
 
@@ -149,3 +154,17 @@ def test_qemu_saw_each_cpu_write_its_own_frames(kernel: Path, tmp_path: Path, nu
             own = verdict.sequences(verdict.decode_whole(part, f"{name}, CPU {cpu}"))
             assert set(own) == {cpu}, f"{name}: CPU {cpu} wrote frames of {set(own)}"
             assert [f.event("") for f in own[cpu]] == [f.event("") for f in expected[cpu]]
+
+
+@pytest.mark.parametrize("accel", [machine.SINGLE, "tcg,thread=multi"])
+def test_memory_alone_holds_every_way(kernel: Path, accel: str) -> None:
+    """There the stages are stamped, not emitted; frames end when the BSP has read its options."""
+    with boot(kernel, accel, options="trace=mem") as guest:
+        guest.wait_until(
+            lambda: has_all(read_memory(Copy(guest.low_memory()))), f"the last stage of {CPUS} CPUs"
+        )
+        e9, com1, record = read_sinks(guest)
+    assert {f.apic_id for stream in (e9, com1) for f in decode(stream).frames} == {0}
+    bsp = next(cpu for cpu in record.cpus if cpu.is_bsp)
+    seen = [e.argument for e in bsp.events if BUILT_IN.name(e.code) == "BSP_AP_SEEN"]
+    assert sorted(a for a in seen if a is not None) == list(range(1, CPUS))

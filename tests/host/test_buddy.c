@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The buddy system on a small memory whose end ASan guards. */
-#include "test.h"
-
-#include <string.h>
+#include "machine.h"
 
 #include "mm/buddy.h"
 #include "mm/layout.h"
+#include "smp/spinlock.h"
 
 #define FRAMES 1024u
 #define BASE   0x130000ull /* an odd start, as the kernel's end is */
@@ -150,6 +149,41 @@ static void survives_any_sequence(void **state)
     }
 }
 
+/* As src/mm/frames.c does: each CPU fills what it gets with its own number,
+ * and must find it unchanged. */
+static struct spinlock lock = SPINLOCK("frames");
+static _Atomic unsigned shared_frames;
+
+static void allocate_and_free(unsigned cpu)
+{
+    for (unsigned i = 0; i < 2000; i++) {
+        unsigned order = (i + cpu) % 3;
+        size_t size = PAGE_SIZE << order;
+        uint64_t flags = spin_lock_irq(&lock);
+        uint64_t block = buddy_allocate(&buddy, order);
+        spin_unlock_irq(&lock, flags);
+        uint8_t *bytes = at(block);
+        memset(bytes, (int)cpu, size);
+        pause();
+        shared_frames += bytes[0] != cpu || memcmp(bytes, bytes + 1, size - 1);
+        flags = spin_lock_irq(&lock);
+        enum buddy_error error = buddy_free(&buddy, block, order);
+        spin_unlock_irq(&lock, flags);
+        shared_frames += error != BUDDY_OK;
+    }
+}
+
+static void no_two_cpus_get_the_same_frame(void **state)
+{
+    become_cpu(0);
+    machine_forget();
+    uint64_t before = buddy.free_frames;
+    assert_int_equal(on_cpus(4, allocate_and_free), 0);
+    assert_int_equal(shared_frames, 0);
+    assert_int_equal(buddy.free_frames, before);
+    assert_int_equal(buddy.damaged, 0);
+}
+
 static void orders(void **state)
 {
     assert_int_equal(buddy_order(1), 0);
@@ -170,6 +204,7 @@ int main(void)
         TEST(a_wrong_free_is_refused),
         TEST(a_write_after_free_is_found),
         TEST(survives_any_sequence),
+        TEST(no_two_cpus_get_the_same_frame),
         TEST(orders),
     };
     return cmocka_run_group_tests_name("buddy", tests, NULL, NULL);

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The heap over frames of the host's: each cache used by a thread of its own,
  * and every misuse that must end in a panic. */
-#include "test.h"
+#include "machine.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 
-#include "lib/panic.h"
 #include "mm/frames.h"
 #include "mm/heap.h"
 #include "mm/layout.h"
@@ -17,8 +14,6 @@
 
 static uint8_t *memory; /* its host address is DIRECT_MAP + its physical one */
 static atomic_size_t used;
-static jmp_buf panicked;
-static char reason[200];
 
 uint64_t frames_allocate(size_t count)
 {
@@ -27,24 +22,6 @@ uint64_t frames_allocate(size_t count)
         abort();
     return (uint64_t)memory + first * PAGE_SIZE - DIRECT_MAP;
 }
-
-void panic(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(reason, sizeof reason, format, arguments);
-    va_end(arguments);
-    longjmp(panicked, 1);
-}
-
-#define assert_panics(statement, text)                                         \
-    do {                                                                       \
-        if (!setjmp(panicked)) {                                               \
-            statement;                                                         \
-            fail_msg("no panic: %s", #statement);                              \
-        }                                                                      \
-        assert_non_null(strstr(reason, text));                                 \
-    } while (0)
 
 static void pieces_do_not_overlap(void **state)
 {
@@ -105,9 +82,8 @@ static void misuse_panics(void **state)
 /* Pieces go from thread to thread: each frees what the one before it made. */
 static _Atomic(uint8_t *) mailbox[THREADS];
 
-static void *work(void *argument)
+static void work(unsigned cache)
 {
-    unsigned cache = (unsigned)(uintptr_t)argument;
     uint8_t *held[50] = {0};
     uint32_t state = cache + 1;
     for (int i = 0; i < 20000; i++) {
@@ -126,16 +102,12 @@ static void *work(void *argument)
     for (unsigned i = 0; i < 50; i++)
         if (held[i])
             heap_free(cache, held[i]);
-    return NULL;
 }
 
 static void caches_work_at_once(void **state)
 {
-    pthread_t threads[THREADS];
-    for (uintptr_t i = 0; i < THREADS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, work, (void *)i), 0);
-    for (unsigned i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
+    machine_forget();
+    assert_int_equal(on_cpus(THREADS, work), 0);
 }
 
 int main(void)
@@ -146,6 +118,7 @@ int main(void)
         cmocka_unit_test(caches_work_at_once),
         cmocka_unit_test(misuse_panics),
     };
+    become_cpu(0);
     memory = aligned_alloc(PAGE_SIZE, FRAMES * PAGE_SIZE);
     return cmocka_run_group_tests_name("heap", tests, NULL, NULL);
 }

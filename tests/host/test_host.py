@@ -201,3 +201,34 @@ def test_decoder_reads_what_the_kernel_writes(host: Path) -> None:
         for f in trace.frames
         if f.sequence is not None
     ] == events
+
+
+# --- weakened sources, which the tests must catch
+
+
+@pytest.fixture(scope="module")
+def mutants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs with one memory order weakened are built."""
+    build = tmp_path_factory.mktemp("mutants")
+    run("make", "-s", "-f", "tests/host/host.mk", f"BUILD={build}", "host-mutants", cwd=TREE)
+    return build / "host"
+
+
+@pytest.mark.parametrize(
+    ("mutant", "sentence"),
+    [
+        ("deque-take", r"[1-9]\d* tasks lost|[1-9]\d* done twice"),
+        ("deque-publication-tsan", "ThreadSanitizer: data race"),
+    ],
+)
+def test_a_weakened_order_is_caught(mutants: Path, mutant: str, sentence: str) -> None:
+    done = subprocess.run(
+        [mutants / f"mutant-{mutant}"],
+        env={"TSAN_OPTIONS": "halt_on_error=1"},
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    output = (done.stdout + done.stderr).decode("latin-1")
+    assert done.returncode != 0, f"nothing noticed it: {output}"
+    assert re.search(sentence, output), output

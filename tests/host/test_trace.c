@@ -2,11 +2,16 @@
 /* The frame writer in C, with ports whose bytes can be read. */
 #include "test.h"
 
+#include <asm/prctl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
 
 #include "ports.h"
 #include "records.h"
+
+/* unistd.h has a pause() of its own. */
+long syscall(long number, ...);
 
 #define WRITERS 4
 #define FRAMES  60
@@ -131,6 +136,50 @@ static void the_longest_frame_fits(void **state)
     assert_true(records[0].header.frame_len <= TRACE_FRAME_MAX);
 }
 
+/* What STAGE() writes to memory alone, and that it goes on when the ring is
+ * full.  GS base is the CPU's, as in the kernel: libc uses FS. */
+static void stamps_fill_the_ring_and_go_round(void **state)
+{
+    begin();
+    trace_choose_sinks(TRACE_SINK_MEMORY);
+    struct percpu cpu = {.self = &cpu};
+    assert_false(syscall(SYS_arch_prctl, ARCH_SET_GS, &cpu));
+    struct trace_ap_record *r = &records[0];
+    for (uint16_t i = 0; i < TRACE_AP_ENTRIES; i++)
+        r->entries[i].index = i;
+    trace_adopt_ap(&cpu, &r->header);
+
+    unsigned first = TRACE_WAY + 1, last = TRACE_AP_ENTRIES + 3;
+    for (unsigned i = first; i < last; i++) {
+        STAGE_WITH(BSP_AP_SEEN, i);
+        assert_int_equal(r->header.count, i < TRACE_AP_ENTRIES ? 0 : i + 1);
+        const struct trace_entry *e = &r->entries[i % TRACE_AP_ENTRIES];
+        assert_true(e->tsc);
+        assert_int_equal(e->index, i);
+        assert_int_equal(e->argument, i);
+        assert_int_equal(e->stage, STAGE_BSP_AP_SEEN);
+        assert_int_equal(e->flags, TRACE_HAS_ARGUMENT);
+    }
+    assert_int_equal(port_e9.size, 0);
+    /* No other place of the ring was touched, nor what follows it. */
+    for (unsigned i = 3; i < first; i++)
+        assert_int_equal(r->entries[i].tsc, 0);
+    assert_int_equal(records[1].header.apic_id, 0x13);
+}
+
+static void every_stage_of_the_trampoline_has_its_own_entry(void **state)
+{
+    unsigned next = 0;
+#undef STAGE
+#define STAGE(code, name, mode, became, needs)                                 \
+    if (TRACE_ON_WAY(code))                                                    \
+        assert_int_equal(SLOT_##name, next++);
+#include "../trampoline/stages.h"
+    assert_int_equal(next, TRACE_WAY);
+    assert_int_equal(SLOT_AP_UNKNOWN, TRACE_WAY);
+    assert_true(TRACE_WAY + 8 < TRACE_AP_ENTRIES);
+}
+
 static void *write_many(void *record)
 {
     for (unsigned i = 0; i < FRAMES; i++)
@@ -210,6 +259,8 @@ int main(void)
         cmocka_unit_test(nobody_without_a_record_is_traced),
         cmocka_unit_test(the_history_keeps_the_newest),
         cmocka_unit_test(the_longest_frame_fits),
+        cmocka_unit_test(stamps_fill_the_ring_and_go_round),
+        cmocka_unit_test(every_stage_of_the_trampoline_has_its_own_entry),
         cmocka_unit_test(frames_of_many_writers_stay_whole),
         cmocka_unit_test(a_lock_that_nobody_gives_back_is_stolen),
         cmocka_unit_test(a_dead_uart_does_not_stop_a_cpu),

@@ -80,8 +80,9 @@ def test_the_github_job_fails_at_the_line_and_keeps_the_evidence(workspace: Path
     assert "triple-faulted" in found[4] and "fix%3A" not in found[4] and "%0Afix: " in found[4]
     stop, go = [line for line in done.stderr.splitlines() if line.startswith("::")]
     assert go == f"::{stop.removeprefix('::stop-commands::')}::"
-    kept = workspace / steps["evidence"]["with"]["path"]
-    assert any(kept.iterdir()) and steps["evidence"]["if"] == "failure()"
+    kept, core = (workspace / path for path in steps["evidence"]["with"]["path"].split())
+    assert any(kept.iterdir()) and core.stat().st_size
+    assert steps["evidence"]["if"] == "failure()"
 
 
 @pytest.mark.emulator

@@ -21,6 +21,7 @@ from debug.evidence import (
     Symbol,
     TableRegister,
 )
+from debug.stages.table import BUILT_IN
 
 PAGE = 4096
 TRAMPOLINE = 0x8000
@@ -259,4 +260,5 @@ class Machine:
             symbols=self.symbols,
             console=self.console,
             expected_cpus=self.expected,
+            stage_table=BUILT_IN,  # our kernel, with its ELF file
         )

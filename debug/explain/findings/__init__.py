@@ -37,6 +37,7 @@ from debug.explain.findings.fault import (
     SelectorFault,
     SelectorUse,
 )
+from debug.explain.findings.locks import LockReport, LockTrouble
 from debug.explain.findings.machine import (
     ConsoleSays,
     CpuDifference,
@@ -89,6 +90,8 @@ __all__ = [
     "IpiUnseen",
     "KernelGaveUp",
     "Laxness",
+    "LockReport",
+    "LockTrouble",
     "LongModeMissing",
     "MapDifference",
     "Misaligned",

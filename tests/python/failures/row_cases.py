@@ -824,3 +824,52 @@ def _() -> Machine:
     machine.ending = Ending.TRIPLE_FAULT
     machine.stop(registers(rip=KERNEL + 3, rsp=STACKS + 0x4000), shutdown=True)
     return machine
+
+
+def says(*lines: str) -> Callable[[], Machine]:
+    """The kernel's last words."""
+
+    def machine() -> Machine:
+        made = Machine()
+        made.console = "hello\n" + "".join(f"{line}\n" for line in lines)
+        return made
+
+    return machine
+
+
+HELD = '    lock "a" (0xffffffff80142a00) is held by CPU 1, which took it at 0xffffffff80101000'
+OTHER_PANIC = says("panic: no root file system")
+
+CASES += [
+    Case(
+        "deadlock",
+        "certain",
+        says(
+            "deadlock: CPUs wait for each other's locks",
+            '    CPU 0 waits for lock "a" (0xffffffff80142a00) at 0xffffffff80101010',
+            HELD,
+            "panic: deadlock: each CPU above holds what another one waits for",
+        ),
+        OTHER_PANIC,
+    ),
+    Case("deadlock", "certain", says("panic: deadlock: threads wait for each other"), OTHER_PANIC),
+    Case(
+        "lock-taken-twice",
+        "certain",
+        says(
+            'panic: deadlock: CPU 0 takes lock "a" (0xffffffff80142a00) at 0xffffffff80101010, '
+            "and holds it since 0xffffffff80101000"
+        ),
+        OTHER_PANIC,
+    ),
+    Case(
+        "lock-not-given-back", "certain", says(HELD, "panic: a lock is not given back"), OTHER_PANIC
+    ),
+    Case(
+        "lost-wake-up",
+        "certain",
+        says("panic: lost wake-up: a thread waits for a mutex that is free"),
+        OTHER_PANIC,
+    ),
+    Case("barrier-lacks-a-cpu", "certain", says("panic: a barrier does not open"), OTHER_PANIC),
+]

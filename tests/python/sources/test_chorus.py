@@ -40,3 +40,9 @@ def test_any_interleaving_of_two_copies_is_shown_once(
         name = data.draw(st.sampled_from([n for n, queue in queues.items() if queue]))
         shown += chorus.feed(name, queues[name].pop(0))
     assert shown == b"".join(pieces)
+
+
+def test_what_a_copy_said_beyond_the_leader_is_shown_at_the_end() -> None:
+    chorus = Chorus()
+    assert chorus.feed("e9", b"ready") + chorus.feed("com1", b"ready, go") == b"ready"
+    assert (chorus.end(), chorus.end()) == (b", go", b"")

@@ -175,7 +175,7 @@ def test_a_bad_option_is_the_emulators_end_with_its_words(tmp_path: Path) -> Non
 
 
 def test_an_emulator_that_is_not_there() -> None:
-    with pytest.raises(StartError, match="not found"):
+    with pytest.raises(StartError, match="not installed"):
         with QemuMachine(["qemu-system-nothing"]):
             pass
 

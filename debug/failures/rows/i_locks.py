@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Locks that are not given back, sleepers that are not woken: the kernel's own checks say so."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Evidence
+from debug.explain.findings import LockReport, LockTrouble
+from debug.explain.model import Explanation, Status
+from debug.failures import chapters
+from debug.failures.row import Match, Matcher, Place, Row, certain, likely
+
+_LESS_EXACT = ("kernel-panic", "cpus-wait-for-each-other", "barrier-never-opens", "endless-loop")
+
+
+def _reported(trouble: LockTrouble) -> Matcher:
+    """A matcher: the guest reports this; it ended with that, or went on after a warning."""
+
+    def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+        for report in explanation.all(LockReport):
+            if report.trouble is trouble and explanation.status is not Status.HEALTHY:
+                return (certain if explanation.status is Status.PANIC else likely)(report)
+        return None
+
+    return match
+
+
+ROWS = (
+    Row(
+        "deadlock",
+        "CPUs or threads wait in a circle: each holds what another one waits for",
+        Place.RUNNING,
+        ("deadlock", "two locks in opposite orders", "circular locking dependency"),
+        "following who holds what each waits for leads back to where one began",
+        "one on the way waits for nobody: it can go on and give back what it holds",
+        "take locks in one order everywhere; where that can't be, take the second with a try and"
+        " give the first back if it fails",
+        "PAUSE-Spin Loop Hint",
+        chapters.TOGETHER,
+        ("AP4-08",),
+        _reported(LockTrouble.CIRCLE),
+        ("spinlocks-in-two-orders",),
+        over=_LESS_EXACT,
+    ),
+    Row(
+        "lock-taken-twice",
+        "a CPU or thread takes a lock that it holds already, and waits for itself",
+        Place.RUNNING,
+        ("recursive locking", "spinlock recursion", "deadlock on one CPU"),
+        "the holder of the lock is the one that waits for it",
+        "another one holds it",
+        "split the function: an outer one that takes the lock, and an inner one for callers that"
+        " hold it; with interrupts off where a handler takes it too",
+        "PAUSE-Spin Loop Hint",
+        chapters.TOGETHER,
+        ("AP4-08",),
+        _reported(LockTrouble.TWICE),
+        ("spinlock-taken-twice",),
+        over=_LESS_EXACT,
+    ),
+    Row(
+        "lock-not-given-back",
+        "the holder of a lock does not give it back",
+        Place.RUNNING,
+        ("spinlock lockup", "lock never released"),
+        "one CPU holds the lock for longer than any work takes, and others wait",
+        "the lock changes its holder",
+        "release the lock on every path out of the function; look at what its holder does now",
+        "PAUSE-Spin Loop Hint",
+        chapters.TOGETHER,
+        ("AP4-08",),
+        _reported(LockTrouble.KEPT),
+        over=_LESS_EXACT,
+    ),
+    Row(
+        "lost-wake-up",
+        "a thread went to sleep after the wake-up that it waits for",
+        Place.RUNNING,
+        ("lost wakeup", "thread never wakes up", "all threads asleep"),
+        "a thread waits for what is there, and nobody is left who would wake it",
+        "somebody who runs will wake it",
+        "hold one lock from the look at the condition until the thread is in the queue, and take it"
+        " to change the condition; on a CPU that halts: cli, look, sti; hlt",
+        "HLT-Halt",
+        chapters.TOGETHER,
+        ("IRQ-07",),
+        _reported(LockTrouble.WAKE_UP_LOST),
+        ("wake-up-lost",),
+        over=_LESS_EXACT,
+    ),
+    Row(
+        "barrier-lacks-a-cpu",
+        "a barrier waits for a CPU that does not come",
+        Place.RUNNING,
+        ("barrier never opens", "CPUs are missing at the barrier"),
+        "the barrier names who has arrived, and fewer than it counts",
+        "all that it counts have arrived",
+        "count those that come, each once; look at what the missing ones do",
+        "PAUSE-Spin Loop Hint",
+        chapters.TOGETHER,
+        ("AP4-09",),
+        _reported(LockTrouble.BARRIER),
+        over=_LESS_EXACT,
+    ),
+)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`lamppost run` on machines that nobody here built: what it takes, refuses, says and leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from debug.cli.exit_codes import ExitCode
+from debug.explain.doomed import DERIVED
+from debug.stages.checksum import encode
+from tests.python.cli.machines import EXIT_DEVICE, LIMIT, Scene, boot_sector, first_cause, qemu
+from tests.tree import TREE
+
+pytestmark = pytest.mark.emulator
+
+TRIPLE, KEYBOARD, _, HANG, HALT = range(1, 6)  # real.asm
+ECHO, FLOOD, CLAIM = 1, 2, 3  # serial.asm
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def again(report: dict[str, object]) -> bool:
+    """Whether the report says that the machine was run a second time."""
+    notes = report["notes"]
+    assert isinstance(notes, list)
+    return any("second run" in note for note in notes)
+
+
+@pytest.mark.parametrize("ap", [0, 1], ids=["bsp", "ap"])
+@pytest.mark.parametrize("long", [0, 1], ids=["protected", "long"])
+def test_a_death_is_derived_from_the_state_alone(scene: Scene, long: int, ap: int) -> None:
+    image = boot_sector(scene.folder, "protected.asm", f"LONG={long}", f"AP={ap}")
+    report = scene.report("--", *qemu(image, "-smp", "4"))
+    assert (report["status"], report["culprit"]) == ("triple-fault", ap)
+    vectors = [step["vector"] for step in report["chain"]]
+    assert (vectors[0], vectors[-1]) == (14 if long else 6, 8)
+    if not long:  # there the state tells the cause for certain
+        assert DERIVED in report["notes"] and not again(report)
+    once = scene.report("--once", "--", *qemu(image, "-smp", "4"))
+    assert once["chain"][0]["explanation"] == report["chain"][0]["explanation"]
+    logged = scene.report("--log", "--", *qemu(image, "-smp", "4"))
+    assert [step["explanation"] for step in logged["chain"]] == [
+        step["explanation"] for step in report["chain"]
+    ]
+    assert first_cause(report) == first_cause(logged)
+
+
+def test_where_the_state_is_not_enough_a_second_run_is_and_that_is_said(scene: Scene) -> None:
+    image = boot_sector(scene.folder, "real.asm", f"GUEST={KEYBOARD}")
+    report = scene.report("--", *qemu(image))
+    assert report["status"] == "reset" and again(report)
+    once = scene.report("--once", "--", *qemu(image))
+    assert (once["status"], once["ending"]) == ("unknown", "restarted") and not again(once)
+    assert not again(scene.report("--log", "--", *qemu(image)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-no-reboot"],
+        ["-no-shutdown", "-no-reboot"],
+        ["-action", "reboot=reset"],
+        ["-d", "int", "-D", "mine.log"],
+        ["-d", "int"],
+        ["-monitor", "none", "-serial", "none"],
+        ["-chardev", "stdio,id=c", "-serial", "chardev:c"],
+        ["-qmp", "unix:qmp,server=on,wait=off", "-gdb", "unix:gdb,server=on,wait=off"],
+        ["-nodefaults"],
+        ["-nographic"],
+    ],
+    ids=" ".join,
+)
+def test_the_users_own_options_are_kept_and_the_verdict_is_the_same(
+    scene: Scene, words: list[str]
+) -> None:
+    image = boot_sector(scene.folder, "protected.asm", "LONG=1", "AP=0")
+    report = scene.report("--", *qemu(image, *words))
+    assert (report["status"], report["culprit"]) == ("triple-fault", 0)
+    if "-D" in words:
+        assert b"Triple fault" in (scene.folder / "mine.log").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (["qemu-system-x86_64", "-daemonize"], 16, "-daemonize takes the machine out"),
+        (["qemu-system-x86_64", "-preconfig"], 16, "-preconfig holds the machine"),
+        (["qemu-system-aarch64"], 2, "is no x86 machine"),
+        (["make", "run"], 2, "make is neither QEMU"),
+        (["./run.sh"], 2, "a wrapper would not pass on"),
+        (["sudo", "qemu-system-x86_64"], 2, "sudo is neither QEMU"),
+        (["true"], 2, "true is neither QEMU"),
+        ([], 2, "no emulator to run"),
+        (["./qemu-system-x86_64"], 3, "is not installed"),
+        (["./bochs"], 3, "is not installed"),
+        (["qemu-system-x86_64", "-kernel", "no-such-file"], 16, "no-such-file"),
+        (["qemu-system-x86_64", "-hda", "no-such-file"], 16, "no-such-file"),
+        (["qemu-system-x86_64", "-no-such-option"], 16, "no-such-option"),
+        (["qemu-system-x86_64", "--version"], 16, "did not start a machine"),
+        (["bochs", "-q", "-f", "no-such-file"], 16, "no-such-file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_can_not_be_observed_is_refused_with_a_reason(
+    scene: Scene, words: list[str], code: int, said: str
+) -> None:
+    done = scene.run("--", *words)
+    assert done.returncode == code
+    assert said in done.stderr.decode() and b"Traceback" not in done.stderr
+    machine = json.loads(scene.run("--json", "--", *words).stdout)
+    assert machine["status"] == "bad-input" and said in machine["headline"]
+
+
+def test_a_program_that_only_has_the_name(scene: Scene) -> None:
+    program = scene.folder / "qemu-system-x86_64"
+    program.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
+    program.chmod(0o755)
+    done = scene.run("--", str(program))
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert b"did not greet as QEMU does" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--cpus", "0"], ["--timeout", "-1"], ["--until", "("]])
+def test_a_wrong_option_is_a_usage_error(scene: Scene, words: list[str]) -> None:
+    done = scene.run(*words, "--", "qemu-system-x86_64")
+    assert done.returncode == ExitCode.USAGE and b"expected" in done.stderr + b"expected"
+    assert words[1].encode() in done.stderr
+
+
+def test_what_is_typed_reaches_the_guests_serial_port(scene: Scene) -> None:
+    image = boot_sector(scene.folder, "serial.asm", f"GUEST={ECHO}")
+    child = subprocess.Popen(
+        scene.argv("--", *qemu(image, "-serial", "stdio", *EXIT_DEVICE)),
+        cwd=scene.folder,
+        env=scene.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin is not None and child.stderr is not None
+    assert child.stderr.readline() == b"ready \n"  # firmware drops what comes before
+    child.stdin.write(b"hi\x03q")
+    child.stdin.flush()
+    _, shown = child.communicate(timeout=LIMIT)
+    assert b"68 69 03 71" in shown
+    assert child.returncode == ExitCode.HEALTHY
+    scene.nothing_is_left()
+
+
+def test_a_core_of_the_dead_machine_is_explained_alike(scene: Scene) -> None:
+    image = boot_sector(scene.folder, "protected.asm", "LONG=1", "AP=1")
+    report = scene.report("--core", "dead.core", "--", *qemu(image, "-smp", "2", "-m", "32"))
+    assert any("dead.core is the machine's core" in note for note in report["notes"])
+    done = subprocess.run(
+        [str(TREE / "debug/lamppost"), "explain", "--json", "dead.core"],
+        cwd=scene.folder,
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    explained = json.loads(done.stdout)
+    assert (explained["status"], explained["culprit"]) == ("triple-fault", 1)
+    assert report["chain"][0]["explanation"] == explained["chain"][0]["explanation"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+def test_a_signal_leaves_nothing(scene: Scene, number: signal.Signals) -> None:
+    image = boot_sector(scene.folder, "real.asm", f"GUEST={HANG}")
+    child = subprocess.Popen(
+        scene.argv("--", *qemu(image)),
+        cwd=scene.folder,
+        env=scene.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + LIMIT
+    while not scene.processes() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(number)
+    said, _ = child.communicate(timeout=LIMIT)
+    if number is signal.SIGINT:
+        assert child.returncode == ExitCode.INTERRUPTED
+        assert said, "Ctrl-C ends the machine, and what it did is still told"
+    else:
+        assert child.returncode == 128 + number
+    scene.nothing_is_left()
+
+
+def test_a_flood_is_bounded_in_time_and_space(scene: Scene) -> None:
+    image = boot_sector(scene.folder, "serial.asm", f"GUEST={FLOOD}")
+    began = time.monotonic()
+    report = scene.report("--timeout", "4", "--once", "--", *qemu(image))
+    assert time.monotonic() - began < 60
+    assert report["status"] in ("healthy", "unknown", "hang") and report["ending"] == "stopped"
+
+
+def test_a_guest_that_claims_to_be_healthy_is_not_believed(scene: Scene) -> None:
+    """Frames alone never support "certain", and no escape of the guest's reaches a terminal."""
+    steps = [*range(0x10, 0x14), *range(0x30, 0x35), *range(0x60, 0x66), 0xA0, 0xA3, 0xA4]
+    frames = [encode(0, 0xB8, None, 0)]
+    frames += [encode(cpu, code, None, n) for cpu in (1, 2, 3) for n, code in enumerate(steps)]
+    frames += [encode(0, 0xC7, 4, 1), encode(1, 0xE0, 14, 5)]
+    claims = scene.folder / "claims"
+    # 200 bytes of frames are all that a boot sector has room for.
+    claims.write_bytes((b"\x1b]0;owned\x07\x1b[2J" + b"".join(frames[-8:]))[:230])
+    image = boot_sector(scene.folder, "serial.asm", f"GUEST={CLAIM}", f"CLAIMS='{claims}'")
+    done = scene.run("--cpus", "4", "--", *qemu(image, "-smp", "4"))
+    assert b"\x1b" not in done.stdout + done.stderr and b"owned" not in done.stdout
+    report = scene.report("--cpus", "4", "--", *qemu(image, "-smp", "4"))
+    assert report["status"] != "healthy"
+    assert all(cause["certainty"] != "certain" for cause in report["causes"]), report["causes"]
