@@ -25,7 +25,7 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 # ---------------------------------------------------------------- for everybody
 
 .PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate reports sweep tutorial tutorial-update \
+	clean setup setup-test readme generate reports sweep machines tutorial tutorial-update \
 	pristine
 help: ## list the targets
 	@echo 'Targets:'
@@ -93,6 +93,9 @@ check-%: setup $$(BUILD)/lamppost.elf # a chapter's exercise: your trace against
 
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
 	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
+
+machines: setup-test ## other people's machines, healthy and broken (MACHINES='xen-*')
+	@$(PYTHON) -m tests.machines $(foreach machine,$(MACHINES),'$(machine)')
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench

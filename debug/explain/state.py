@@ -203,7 +203,7 @@ def _used(machine: Machine, registers: Registers, rsp: int) -> bool:
 def shared_stacks(machine: Machine, views: tuple[CpuView, ...]) -> tuple[SharedStack, ...]:
     """Pairs of CPUs whose stack pointers lie in one page; each pair once."""
     waiting = (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE, CpuState.RESET)
-    seen: dict[int, tuple[int, int]] = {}
+    seen: dict[int, tuple[int, int, Optional[int]]] = {}
     found = []
     for view in views:
         cpu = machine.cpu(view.index)
@@ -214,8 +214,10 @@ def shared_stacks(machine: Machine, views: tuple[CpuView, ...]) -> tuple[SharedS
             continue
         page = (rsp - 1) // PAGE  # a full-descending stack ends below its first address
         if page in seen:
-            other, other_rsp = seen[page]
+            other, other_rsp, place = seen[page]
+            if place == view.rip and rsp != other_rsp:
+                continue  # the same code at another depth: small stacks beside each other
             found.append(SharedStack(view.index, other, rsp, other_rsp))
         else:
-            seen[page] = (view.index, rsp)
+            seen[page] = (view.index, rsp, view.rip)
     return tuple(found)

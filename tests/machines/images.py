@@ -12,6 +12,7 @@ from tests.machines import packages
 from tests.machines.vmlinux import unpack
 
 MEMORY = "256"
+OVMF = "/usr/share/ovmf/OVMF.fd"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ def _vmlinux() -> Path:
     return derived(packed, "vmlinux", lambda: unpack(packed.read_bytes()))
 
 
+def _linux(file: Path, cpus: int) -> tuple[str, ...]:
+    return qemu("-kernel", str(file), "-append", LINUX, cpus=cpus)
+
+
 def derived(source: Path, name: str, make: Callable[[], bytes]) -> Path:
     """A file made from another one, once."""
     path = packages.WHERE / name
@@ -62,6 +67,7 @@ def derived(source: Path, name: str, make: Callable[[], bytes]) -> Path:
 
 # No wait for a key before the CPUs are started; with no level 3 cache to measure it is there soon.
 MEMTEST = ("-append", "console=ttyS0,115200 nopause nosm", "-cpu", "qemu64,l3-cache=off")
+LINUX_IS_UP = "smp: Brought up|Unable to mount root"
 LINUX = "console=ttyS0 panic=0"
 IMAGES = {
     "memtest-x64": _memtest("x64"),
@@ -74,12 +80,18 @@ IMAGES = {
             *("-append", "console=com1 com1=115200,8n1 noreboot"),
             cpus=cpus,
         ),
+        "Brought up",
     ),
-    "linux": Image(
-        bzimage, lambda file, cpus: qemu("-kernel", str(file), "-append", LINUX, cpus=cpus)
-    ),
+    "linux": Image(bzimage, _linux, LINUX_IS_UP),
     # Unpacked, and started by PVH: so that what is packed in a bzImage can be patched.
-    "vmlinux": Image(
-        _vmlinux, lambda file, cpus: qemu("-kernel", str(file), "-append", LINUX, cpus=cpus)
+    "vmlinux": Image(_vmlinux, _linux, LINUX_IS_UP),
+    "ipxe": Image(
+        lambda: packages.file("ipxe", "boot/ipxe.lkrn"),
+        lambda file, cpus: qemu("-kernel", str(file), "-serial", "null", cpus=cpus),
+    ),
+    "u-boot": Image(
+        lambda: packages.file("u-boot-qemu", "usr/lib/u-boot/qemu-x86_64/u-boot.rom"),
+        lambda file, cpus: qemu("-bios", str(file), cpus=cpus),
+        "autoboot",
     ),
 }

@@ -96,3 +96,45 @@ def test_an_ap_in_real_mode_where_no_code_is_lacks_pae() -> None:
     found = named(runs("real", rip=0x1002F2, efer=0x100))
     assert found[0] == ("pae-missing", "likely")
     assert "pae-missing" not in [row for row, _ in named(runs("real", rip=0x100, efer=0x100))]
+
+
+def test_what_lies_behind_a_gap_is_no_part_of_the_table() -> None:
+    def found(*beyond: int) -> str:
+        machine = Machine()
+        machine.ram.write(CODE, JUMP[:5] + b"\x30\0")
+        machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+        machine.ram.write(GDT + 0x20, struct.pack("<3Q", *beyond))
+        flat = Segment(0x18, 0, 0xFFFFFFFF, 0xC09B00)
+        regs = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat)
+        return named(diagnose(machine.kill(regs, 13, 0x30, cpu=0).evidence()))[0][0]
+
+    code, data = 0x00CF9B000000FFFF, 0x00CF93000000FFFF
+    assert found(code, data, code) == "gdt-limit-too-small"
+    assert found(0x1234, data, code) == "far-jump-beyond-gdt"
+    assert found(code, data, data) == "far-jump-beyond-gdt"
+
+
+def test_a_bsp_that_waits_for_one_cpu_has_not_forgotten_the_next() -> None:
+    machine = Machine()
+    machine.expected = 3
+    machine.sipi()
+    spinning = registers(rip=KERNEL + 0x2000)
+    machine.bsp = replace(machine.bsp, registers=spinning, halted=False, moved=True)
+    evidence = machine.stop(registers("real", rip=0x12), moved=True).evidence()
+    firmware = registers("prot32", rip=0xFD09A)
+    parked = replace(machine.ap, index=2, apic_id=2, registers=firmware, halted=True)
+    diagnosis = diagnose(replace(evidence, cpus=(*evidence.cpus, parked)))
+    assert diagnosis.status == "missing-cpu"
+    assert ("no-sipi", "likely") not in named(diagnosis)
+
+
+def test_small_stacks_beside_each_other_are_not_shared() -> None:
+    def found(own: int) -> list[tuple[str, str]]:
+        machine = Machine()
+        regs = registers(rip=KERNEL + 2, rflags=2, rsp=KERNEL + 0x9400)
+        machine.bsp = replace(machine.bsp, registers=regs)
+        machine.ap = replace(machine.ap, registers=replace(regs, general={"rsp": own}))
+        return named(diagnose(machine.evidence()))
+
+    assert "stack-shared" in [row for row, _ in found(KERNEL + 0x9400)]
+    assert "stack-shared" not in [row for row, _ in found(KERNEL + 0x9800)]
