@@ -24,9 +24,8 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 
 # ---------------------------------------------------------------- for everybody
 
-.PHONY: help all run bochs gdb demo diagnose lab labs stages iso test bench \
-	clean setup setup-test readme generate reports sweep machines tutorial tutorial-update \
-	pristine
+# No target is a file: none that is written here by its name alone.
+.PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' Makefile)
 help: ## list the targets
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -36,6 +35,7 @@ help: ## list the targets
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
+	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
 	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
 
 all: setup kernel ## build the kernel and the ISO
@@ -91,14 +91,23 @@ pristine: ## put the sources back as they were cloned; git stash keeps your chan
 check-%: setup $$(BUILD)/lamppost.elf # a chapter's exercise: your trace against the expected one
 	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)
 
+# An exercise for Bochs needs the ISO.
+check-13: $$(BUILD)/lamppost.iso
+
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
 	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
 
 machines: setup-test ## other people's machines, healthy and broken (MACHINES='xen-*')
 	@$(PYTHON) -m tests.machines $(foreach machine,$(MACHINES),'$(machine)')
 
+fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, FILES=)
+	@$(PYTHON) -m tests.fuzz $(if $(RUNS),--runs $(RUNS)) $(FILES)
+
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench
+
+bench-run: setup ## what lamppost run costs Linux, and how soon a death is told
+	@$(PYTHON) -m tests.bench.foreign
 
 readme: setup kernel ## write the real output of make demo into README.md
 	@$(LAMPPOST) readme $(machine)

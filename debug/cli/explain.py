@@ -7,7 +7,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Sequence
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
@@ -15,12 +15,14 @@ from debug.cli.observe import symbols_of
 from debug.cli.run import symbol_file
 from debug.cli.show import add_report_options, show
 from debug.evidence import Evidence, NoMemory, StageEvent
-from debug.failures.row import Cause, Certainty
+from debug.explain.model import EMULATOR_SAYS
+from debug.failures.row import Cause, Certainty, Place
 from debug.report.diagnosis import Diagnosis, diagnose
 from debug.report.machine import bad_input
 from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
 from debug.sources.files import FileError, FileReader
-from debug.sources.witness import Witness, merge
+from debug.sources.kinds import Kind
+from debug.sources.witness import NAMES, Witness, merge
 from debug.stages.elf import own_table
 from debug.stages.frames import FrameDecoder
 from debug.stages.gather import stages_of
@@ -86,22 +88,56 @@ def decode_stages(chunks: Iterable[bytes]) -> tuple[tuple[StageEvent, ...], str]
 
 def explain(witness: Witness, symbols: ElfSymbols, cpus: int | None = None) -> Diagnosis:
     """The diagnosis of what the files say, no verdict in it above what they can support."""
-    evidence = witness.evidence
-    evidence = replace(
+    readings = witness.readings or (witness.evidence,)
+    diagnoses = [diagnose(_completed(one, symbols, cpus)) for one in readings]
+    diagnosis = diagnoses[0]
+    evidence = diagnosis.evidence
+    notes = [*witness.notes, *_belongs(symbols, evidence)]
+    strongest = Certainty(witness.ceiling.value)
+    agreed = _agreed(diagnoses) if witness.readings else frozenset()
+    once = tuple(_said_once(cause, witness) for cause in diagnosis.causes)
+    lowered = tuple(cause if cause.row.id in agreed else _cap(cause, strongest) for cause in once)
+    if once != diagnosis.causes:
+        notes.append(f"no certain verdict from what stands once in {NAMES[witness.kind]}")
+    if lowered != once and witness.why:
+        notes.append(f"no verdict above {strongest.value}: {witness.why}")
+    elif agreed:
+        notes.append(f"{witness.why}; whichever is right, the verdict is the same")
+    explanation = replace(diagnosis.explanation, notes=(*diagnosis.explanation.notes, *notes))
+    return replace(diagnosis, explanation=explanation, causes=lowered)
+
+
+def _completed(evidence: Evidence, symbols: ElfSymbols, cpus: int | None) -> Evidence:
+    return replace(
         evidence,
         symbols=symbols,
         stages=evidence.stages or stages_of({}, evidence.memory),
         stage_table=own_table(Path(file.path) for file in symbols.files),
         expected_cpus=cpus,
     )
-    diagnosis = diagnose(evidence)
-    notes = [*witness.notes, *_belongs(symbols, evidence)]
-    strongest = Certainty(witness.ceiling.value)
-    lowered = tuple(_cap(cause, strongest) for cause in diagnosis.causes)
-    if lowered != diagnosis.causes and witness.why:
-        notes.append(f"no verdict above {strongest.value}: {witness.why}")
-    explanation = replace(diagnosis.explanation, notes=(*diagnosis.explanation.notes, *notes))
-    return replace(diagnosis, explanation=explanation, causes=lowered)
+
+
+def _agreed(diagnoses: Sequence[Diagnosis]) -> frozenset[str]:
+    """The causes that are certain, whichever of several readings of a file is the right one."""
+    certain = [
+        {cause.row.id for cause in one.causes if cause.certainty is Certainty.CERTAIN}
+        for one in diagnoses
+    ]
+    return frozenset(certain[0].intersection(*certain[1:]))
+
+
+def _said_once(cause: Cause, witness: Witness) -> Cause:
+    """The cause, only likely if it rests on lines that nothing in a file of text confirms.
+
+    These are IPIs, registers in Bochs's log without its own reason, and, where no cause has a
+    name, the absence of an earlier exception.
+    """
+    if not isinstance(witness.evidence.memory, NoMemory):
+        return cause
+    once = cause.row.place is Place.START or cause.row.generic
+    if witness.kind is Kind.BOCHS_LOG:  # registers stand there once, beside Bochs's own reason
+        once = once or not any(EMULATOR_SAYS in line for line in cause.match.evidence)
+    return _cap(cause, Certainty.LIKELY) if once else cause
 
 
 def _cap(cause: Cause, strongest: Certainty) -> Cause:

@@ -29,10 +29,12 @@ from debug.explain.findings import (
     WaitingForSipi,
 )
 from debug.explain.model import CpuState, CpuView, Finding
-from debug.x86.modes import mode_of
+from debug.explain.trampoline_search import search
+from debug.x86.modes import Mode, mode_of
 
 _FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
 _SOME = 256  # bytes of an image: more than parameters have
+_ROM = range(0xC0, 0x100)  # SIPI vectors of the firmware's ROM
 _RESERVED = range(0xA0, 0xC0)  # SIPI vectors that no BIOS area or RAM answers
 
 
@@ -118,7 +120,7 @@ def watched(machine: Machine) -> bool:
 def restarted(machine: Machine) -> Optional[BspRestarted]:
     """The BSP had reached 64-bit code, and executes the firmware now."""
     bsp = machine.bsp
-    if bsp is None or machine.evidence.ending is Ending.RESET:
+    if bsp is None or machine.evidence.ending is Ending.RESET and not _before_reset(bsp):
         return None
     last = machine.last_stage(bsp)
     if last is None or not any(event.code == stage.BSP_C for event in machine.stages_of(bsp)):
@@ -129,11 +131,19 @@ def restarted(machine: Machine) -> Optional[BspRestarted]:
     return BspRestarted(bsp.index, last, rip, mode.value)
 
 
+def _before_reset(bsp: Cpu) -> bool:
+    """Whether these are the registers with which the reset was asked for, not those after it: the
+    firmware has come to protected mode."""
+    return mode_of(bsp.registers) is Mode.PROTECTED32
+
+
 def _ran_through(machine: Machine, page: int) -> Optional[int]:
     """The APIC ID of a CPU that was started at this page and lit stages from it."""
     for cpu in machine.aps:
         sent = [ipi for ipi in machine.ipis_for(cpu) if ipi.kind is IpiKind.SIPI]
         through = any(event.code in _FROM_PAGE for event in machine.stages_of(cpu))
+        if not machine.traced and sent:
+            through = mode_of(cpu.registers).long
         if through and (sent and sent[0].vector == page >> 12 or machine.trampoline == page):
             return machine.apic_id(cpu)
     return None
@@ -187,7 +197,9 @@ def _again(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     found: list[Finding] = []
     codes = [event.code for event in machine.stages_of(cpu)]
     starts = [at for at, code in enumerate(codes) if code == stage.AP_REAL16]
-    if len(starts) > 1:
+    inits = sum(1 for i in machine.ipis_for(cpu) if i.kind is IpiKind.INIT and not i.by_firmware)
+    # With one INIT seen, a CPU that is in the trampoline again has run there by mistake.
+    if len(starts) > 1 and (inits > 1 or not watched(machine)):
         before = codes[starts[1] - 1]
         found.append(StartedAgain(cpu.index, view.apic_id, len(starts), before))
     kinds = [i.kind for i in machine.ipis_for(cpu) if i.kind in (IpiKind.INIT, IpiKind.SIPI)]
@@ -233,6 +245,12 @@ def _wrong_vector(machine: Machine, cpu: Optional[int], vector: int) -> Optional
         return SipiVectorWrong(cpu, vector, None, "reserved")
     if vector == 0:
         return SipiVectorWrong(cpu, vector, None, "zero")
+    if vector in _ROM:
+        return SipiVectorWrong(cpu, vector, None, "rom")
+    if expected is None and page_contents(machine, vector << 12) is not None:
+        found = search(machine)
+        if found is not None and found != vector << 12:
+            return SipiVectorWrong(cpu, vector, found >> 12, "other", True)
     return None
 
 

@@ -18,6 +18,7 @@ from debug.evidence import (
     Symbol,
 )
 from debug.explain import stages as stage
+from debug.explain.model import Trampoline
 from debug.x86.exceptions import PF, PageFaultCode
 from debug.x86.linear import LinearMemory
 from debug.x86.modes import Mode, linear_pc, mode_of
@@ -197,6 +198,13 @@ class Machine:
         The stage is the kernel's own word; an IPI is not, since its vector may be the mistake.
         """
         return stage.argument(self.evidence, stage.BSP_TRAMPOLINE)
+
+    @cached_property
+    def likely_trampoline(self) -> Optional[Trampoline]:
+        """The page that APs start in, from whatever tells; None if nothing does."""
+        from debug.explain.trampoline_search import find
+
+        return find(self)
 
     @cached_property
     def has_memory(self) -> bool:

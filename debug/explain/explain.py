@@ -23,7 +23,7 @@ from debug.explain import (
     recursion,
 )
 from debug.explain import stages as stage
-from debug.explain import state, trampoline_page
+from debug.explain import state, trampoline_page, trampoline_search, waiting
 from debug.explain.context import Machine
 from debug.explain.findings import (
     ConsoleSays,
@@ -57,7 +57,7 @@ def explain(evidence: Evidence) -> Explanation:
     views, findings = _cpus(machine, culprit, died)
     findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
-    findings += conduct.findings(machine, views)
+    findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     status = _status(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
@@ -82,6 +82,7 @@ def explain(evidence: Evidence) -> Explanation:
         end.steps,
         tuple(dict.fromkeys(findings)),
         tuple(dict.fromkeys(notes)),
+        trampoline_search.worth_telling(machine, status, index),
     )
 
 

@@ -14,7 +14,7 @@ from debug.explain.chain import same_place
 from debug.explain.code import instruction_at
 from debug.explain.context import Machine
 from debug.explain.findings import Disagreement, FatalException, PageFault, Role
-from debug.explain.model import Finding, Step
+from debug.explain.model import EMULATOR_SAYS, Finding, Step
 from debug.explain.opcode import invalid_opcode
 from debug.explain.selector_fault import general_fault
 from debug.x86.exceptions import GP, NM, NP, PF, SS, TS, UD, PageFaultCode, describe_error_code
@@ -66,7 +66,7 @@ def from_event(machine: Machine, cpu: Optional[int], event: ExceptionEvent) -> F
     verdict = predict(machine, registers)
     found = _explain(machine, cpu, registers, event.vector, event.error_code, cr2, verdict)
     notes = _disagreement(cpu, event, verdict)
-    reason = (f'the emulator says "{event.reason}"',) if event.reason else ()
+    reason = (f'{EMULATOR_SAYS} "{event.reason}"',) if event.reason else ()
     step = replace(found.step, details=found.step.details + reason)
     return First(step, found.findings + notes)
 

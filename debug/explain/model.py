@@ -13,6 +13,8 @@ from typing import Optional, Type, TypeVar
 
 from debug.evidence import Registers
 
+EMULATOR_SAYS = "the emulator says"  # begins each line that quotes a refusal
+
 
 class Status(Enum):
     """What became of the machine; the values are those of the JSON report."""
@@ -76,6 +78,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Milestone:
+    """A step of the boot that a CPU without lamps is seen to have taken.
+
+    `code` is the stage that a traced kernel lights there; `words` where the stage's own say more
+    than is known.
+    """
+
+    code: int
+    how: str  # what shows it
+    words: str = ""
+
+
+@dataclass(frozen=True)
 class CpuView:
     """One CPU in words."""
 
@@ -88,10 +103,42 @@ class CpuView:
     where: str = ""
     stages: tuple[int, ...] = ()  # codes, in order
     arrived: Optional[bool] = None  # it came up; None: can't be told
+    reached: tuple[Milestone, ...] = ()  # of a CPU without stages, in order
 
     @property
     def last_stage(self) -> Optional[int]:
         return self.stages[-1] if self.stages else None
+
+
+@dataclass(frozen=True)
+class FarJump:
+    """`ljmp selector:target` at physical address `at`."""
+
+    at: int
+    selector: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Trampoline:
+    """A page that APs start in; `gdt` is (base, limit) of the GDT that its code loads."""
+
+    page: int
+    how: str
+    gdt: Optional[tuple[int, int]] = None
+    switches: bool = False  # its code loads a GDT or sets CR0.PE
+    far_jumps: tuple[FarJump, ...] = ()
+
+    def sentences(self) -> tuple[str, ...]:
+        """Where it is, how that is known, and what its code loads and jumps to."""
+        lines = [f"the trampoline's page is {self.page:#x}: {self.how}"]
+        if not self.switches:
+            lines.append("no 16-bit code that leaves real mode begins there")
+        if self.gdt is not None:
+            lines.append(f"its code loads the GDT at {self.gdt[0]:#x}, limit {self.gdt[1]:#x}")
+        for jump in self.far_jumps:
+            lines.append(f"far jump at {jump.at:#x} to {jump.selector:#04x}:{jump.target:#x}")
+        return tuple(lines)
 
 
 F = TypeVar("F", bound=Finding)
@@ -108,6 +155,7 @@ class Explanation:
     chain: tuple[Step, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()  # laxness, disagreements, what could not be known
+    trampoline: Optional[Trampoline] = None  # where a kernel without lamps starts its APs
 
     def all(self, kind: Type[F], cpu: Optional[int] = None) -> tuple[F, ...]:
         """Findings of one class, in order; only those of one CPU if `cpu` is given."""

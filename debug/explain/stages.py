@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Iterable, Optional
 
 from debug.evidence import Evidence, StageEvent
+from debug.explain.model import Milestone
 from debug.stages.model import StageTable
 from debug.stages.table import BUILT_IN
 
@@ -19,7 +20,8 @@ AP_LONG64, AP_IDENTIFIED, AP_LCPU_FOUND, AP_STACK, AP_FPU = 0x60, 0x61, 0x62, 0x
 AP_ENTERING_C, AP_ABANDONED, AP_UNKNOWN = 0x65, 0x6E, 0x6F
 AP_C, AP_ONLINE, AP_BARRIER, AP_SCHEDULER = 0xA0, 0xA4, 0xA5, 0xA6
 AP_GS, AP_DESCRIPTORS, BSP_DESCRIPTORS = 0xA1, 0xA2, 0xBA
-BSP_PROT32, BSP_HIGH, BSP_C, BSP_ACPI = 0xB0, 0xB7, 0xB8, 0xBD
+BSP_PROT32, BSP_HIGH, BSP_C, BSP_ACPI, BSP_APIC = 0xB0, 0xB7, 0xB8, 0xBD, 0xBE
+BSP_PAE, BSP_CR3, BSP_LME, BSP_PG, BSP_LONG64 = 0xB2, 0xB3, 0xB4, 0xB5, 0xB6
 BSP_TRAMPOLINE, BSP_RELOCATED, BSP_TABLES_READY = 0xC0, 0xC1, 0xC2
 BSP_INIT_SENT, BSP_SIPI_SENT, BSP_AP_SEEN, BSP_AP_MISSING = 0xC3, 0xC4, 0xC5, 0xC6
 BSP_ALL_ONLINE, BSP_SCHEDULER, BSP_EXIT = 0xC7, 0xC9, 0xCF
@@ -80,3 +82,8 @@ def describe(code: int, table: Optional[StageTable] = None) -> tuple[str, str, s
     if entry is not None:
         return entry.name, entry.became, entry.needs
     return f"stage {code:02x}", "a stage that this table does not know", "unknown"
+
+
+def said(milestone: Milestone) -> str:
+    """What is true of a CPU at a milestone: its own words, or the stage's."""
+    return milestone.words or describe(milestone.code)[1]

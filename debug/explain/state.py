@@ -19,6 +19,7 @@ from debug.explain.findings import (
 )
 from debug.explain.lcpu import block_of
 from debug.explain.model import CpuState, CpuView, Finding
+from debug.explain.reached import reached
 from debug.x86.canonical import MASK64, is_canonical
 from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Rflags
@@ -58,6 +59,7 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         where,
         codes,
         _arrived(machine, cpu, state),
+        reached(machine, cpu, state),
     )
     return view, tuple(findings)
 

@@ -7,50 +7,30 @@ bytes that only look like one are sorted out by what their operands name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
 from debug.evidence import IpiKind, Registers
 from debug.explain.code import SEVERAL_REX, filler, filler_at, rex_count
 from debug.explain.context import PAGE, Machine
 from debug.explain.findings import FarJumpAstray, Laxness, PageAltered
+from debug.explain.model import FarJump
+from debug.explain.trampoline_search import far_jumps
 from debug.x86.modes import Mode, linear_pc, mode_of
 from debug.x86.refusals import Check
 
-_FAR_JUMP, _LGDT = 0xEA, b"\x0f\x01\x16"
+_LGDT = b"\x0f\x01\x16"
 _LONG, _BIG = 1 << 5, 1 << 6  # in byte 6 of a descriptor
 _LOW = 0x1000  # the interrupt vector table and the BIOS's data: no kernel has code there
-_MAX_SELECTOR = 0x100
 _SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
 
 
-@dataclass(frozen=True)
-class FarJump:
-    """`ljmp selector:target` at physical address `at`."""
-
-    at: int
-    selector: int
-    target: int
-
-
 def pages(machine: Machine) -> tuple[int, ...]:
-    """The pages that the kernel starts its APs in, as far as it says so."""
+    """The pages that the kernel starts its APs in, as far as it or anything else says so."""
     found = [machine.trampoline] if machine.trampoline is not None else []
     found += [i.vector << 12 for i in machine.kernel_ipis if i.kind is IpiKind.SIPI and i.vector]
+    if not found and machine.likely_trampoline is not None:
+        found.append(machine.likely_trampoline.page)
     return tuple(dict.fromkeys(found))[:4]
-
-
-def far_jumps(data: bytes, page: int) -> tuple[FarJump, ...]:
-    """The far jumps with a 32-bit target and a plausible selector in the bytes of a page."""
-    found = []
-    at = data.find(_FAR_JUMP)
-    while 0 <= at <= len(data) - 7:
-        selector = int.from_bytes(data[at + 5 : at + 7], "little")
-        if 0 < selector < _MAX_SELECTOR and selector & 7 == 0:
-            target = int.from_bytes(data[at + 1 : at + 5], "little")
-            found.append(FarJump(page + at, selector, target))
-        at = data.find(_FAR_JUMP, at + 1)
-    return tuple(found)
 
 
 def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAstray, ...]:

@@ -52,12 +52,13 @@ def rank(evidence: Evidence, explanation: Explanation) -> tuple[Cause, ...]:
         causes = [cause for cause in causes if not cause.row.generic]
     culprit = explanation.culprit
 
-    def key(item: tuple[int, Cause]) -> tuple[bool, int, bool, int, int]:
+    def key(item: tuple[int, Cause]) -> tuple[bool, int, int, bool, int, int]:
         place, cause = item
         elsewhere = culprit is not None and cause.match.cpu not in (culprit, None)
         return (
             cause.row.generic,
             cause.certainty.rank,
+            min(cause.match.order, 0),  # what came before everything else
             elsewhere,
             cause.match.order,
             place,

@@ -70,6 +70,18 @@ def diagnose(
 
 def objection(diagnosis: Diagnosis, expected: Expectation) -> Optional[str]:
     """What is wrong with the verdict; None if it is right."""
+    return _objection(diagnosis, fitting(diagnosis, expected))
+
+
+def fitting(diagnosis: Diagnosis, expected: Expectation) -> Expectation:
+    """What is expected of the emulator, or of a newer one if the diagnosis is just that."""
+    newer = expected.newer
+    if newer is None or _objection(diagnosis, expected) is None:
+        return expected
+    return newer if _objection(diagnosis, newer) is None else expected
+
+
+def _objection(diagnosis: Diagnosis, expected: Expectation) -> Optional[str]:
     if diagnosis.status not in (expected.status, *expected.others):
         return f"status {diagnosis.status}, expected {expected.status}"
     if not expected.causes:

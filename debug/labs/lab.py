@@ -38,6 +38,7 @@ class Expectation:
     certainty: str = "likely"  # the least that is good enough
     reason: str = ""
     others: tuple[str, ...] = ()
+    newer: Optional["Expectation"] = None  # what a newer emulator, which behaves otherwise, shows
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def _expectation(table: Mapping[str, Any]) -> Expectation:
         table.get("certainty", "likely"),
         table.get("reason", ""),
         tuple(table.get("or-status", ())),
+        _expectation(table["newer"]) if "newer" in table else None,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Iterator, Sequence
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.kernel.machine import ROOT
-from debug.labs.diagnose import diagnose, objection
+from debug.labs.diagnose import diagnose, fitting, objection
 from debug.labs.lab import ids, load
 from debug.report import text
 
@@ -68,9 +68,10 @@ def judge(lab_id: str, emulator: str, keep: bool = False) -> Judgement:
     if wrong is not None:
         verdict = Verdict.WRONG if first is not None else Verdict.UNKNOWN
         return Judgement(lab_id, emulator, verdict, cause, wrong, seconds)
+    expected, usual = fitting(diagnosis, expected), expected
     hidden = expected.status == "healthy" and bool(expected.reason)
     verdict = Verdict.HIDDEN if hidden else Verdict.RIGHT
-    if keep and emulator == "qemu":
+    if keep and emulator == "qemu" and expected is usual:
         report = text.render(diagnosis).replace(f"{ROOT}/", "")
         lab.report.write_text(report.strip("\n") + "\n", encoding="utf-8")
     return Judgement(lab_id, emulator, verdict, cause, expected.reason, seconds)

@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 from typing import Any, Optional
 
-from debug.explain.model import CpuView, Step
+from debug.evidence import IpiEvent
+from debug.explain.ipis import kernel_starts
+from debug.explain.model import CpuView, Milestone, Step, Trampoline
+from debug.explain.stages import describe, said
 from debug.failures.row import Cause
 from debug.report.diagnosis import Diagnosis
 from debug.report.safe import safe
@@ -15,6 +18,8 @@ from debug.x86.exceptions import vector
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes away; new fields leave it as it is."""
+
+_MAX_STARTS = 512
 
 SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
@@ -38,6 +43,8 @@ def to_object(diagnosis: Diagnosis) -> dict[str, Any]:
         "chain": [_step(step) for step in explanation.chain],
         "causes": [_cause(cause) for cause in diagnosis.causes],
         "notes": [safe(note) for note in explanation.notes],
+        "starts": [_start(ipi) for ipi in kernel_starts(evidence)[:_MAX_STARTS]],
+        "trampoline": _trampoline(explanation.trampoline),
     }
 
 
@@ -60,6 +67,8 @@ def bad_input(message: str) -> dict[str, Any]:
         "chain": [],
         "causes": [],
         "notes": [],
+        "starts": [],
+        "trampoline": None,
     }
 
 
@@ -75,6 +84,41 @@ def _cpu(view: CpuView) -> dict[str, Any]:
         "stages": list(view.stages),
         "last_stage": view.last_stage,
         "arrived": view.arrived,
+        "reached": [_milestone(one) for one in view.reached],
+    }
+
+
+def _milestone(one: Milestone) -> dict[str, Any]:
+    return {
+        "code": one.code,
+        "name": describe(one.code)[0],
+        "became": safe(said(one)),
+        "how": safe(one.how),
+    }
+
+
+def _start(ipi: IpiEvent) -> dict[str, Any]:
+    return {
+        "kind": ipi.kind.value,
+        "source": ipi.source,
+        "destination": ipi.destination,
+        "shorthand": ipi.shorthand,
+        "vector": ipi.vector,
+    }
+
+
+def _trampoline(page: Optional[Trampoline]) -> Optional[dict[str, Any]]:
+    if page is None:
+        return None
+    return {
+        "page": page.page,
+        "how": safe(page.how),
+        "switches": page.switches,
+        "gdt": None if page.gdt is None else {"base": page.gdt[0], "limit": page.gdt[1]},
+        "far_jumps": [
+            {"at": jump.at, "selector": jump.selector, "target": jump.target}
+            for jump in page.far_jumps
+        ],
     }
 
 

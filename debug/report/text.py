@@ -11,7 +11,10 @@ import textwrap
 from typing import Callable, Iterable
 
 from debug.explain import stages as stage
+from debug.explain.ipis import starts
 from debug.explain.model import CpuState, CpuView, Explanation, Status, Step
+from debug.explain.reached import furthest
+from debug.explain.stages import said
 from debug.failures import chapters
 from debug.failures.row import Cause, Certainty
 from debug.report.diagnosis import Diagnosis
@@ -19,6 +22,7 @@ from debug.report.safe import safe
 
 _LABEL = 7  # columns of "why    ", "fix    "
 _MAX_CPUS = 16  # CPUs that are listed one by one
+_MAX_IPIS = 6  # of the kernel's
 _MAX_CAUSES = 3  # causes that are printed in full
 
 Style = Callable[[str, str], str]
@@ -45,6 +49,7 @@ def render(diagnosis: Diagnosis, width: int = 80, style: Style = plain) -> str:
     lines += _lamps(diagnosis, width, style)
     lines += _chain(explanation.chain, width, style)
     lines += _cpu_list(explanation, width, style)
+    lines += _start(diagnosis, width, style)
     lines += _causes(diagnosis.causes, explanation, width, style)
     lines += _notes(explanation, width, style)
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -67,6 +72,8 @@ def _lamps(diagnosis: Diagnosis, width: int, style: Style) -> list[str]:
     """The stages of the culprit, the last with a cross unless the CPU arrived."""
     explanation = diagnosis.explanation
     view = explanation.view(explanation.culprit)
+    if view is not None and view.reached and not view.stages:
+        return _seen(view, width, style)
     if view is None or not view.stages:
         return []
     codes = [f"{code:02x}" for code in view.stages]
@@ -81,6 +88,17 @@ def _lamps(diagnosis: Diagnosis, width: int, style: Style) -> list[str]:
     else:
         lines += [style(line, "") for line in _wrap(words, width, 2)]
     return lines
+
+
+def _seen(view: CpuView, width: int, style: Style) -> list[str]:
+    """The stages that the registers of the culprit prove, though it lights no lamps."""
+    bad = not view.arrived or view.state is CpuState.SHUT_DOWN
+    row = " · ".join(f"{one.code:02x}" for one in view.reached) + (" ✗" if bad else " ✓")
+    shown = textwrap.wrap(row, width - 2, initial_indent="  ", subsequent_indent="  ")
+    lines = ["", *(style(line, "cyan") for line in shown)]
+    last = furthest(view.reached) or view.reached[-1]
+    words = f"seen from outside, as far as stage {last.code:02x}: {said(last)} ({last.how})"
+    return lines + [style(line, "") for line in _wrap(words, width, 2)]
 
 
 def _chain(steps: Iterable[Step], width: int, style: Style) -> list[str]:
@@ -128,7 +146,25 @@ def _cpu_list(explanation: Explanation, width: int, style: Style) -> list[str]:
 def _cpu(view: CpuView) -> str:
     apic = f" APIC {view.apic_id}" if view.apic_id not in (None, view.index) else ""
     last = f"; last stage {view.last_stage:02x}" if view.last_stage is not None else ""
+    far = furthest(view.reached)
+    if far is not None and not view.stages:
+        last = f"; as far as stage {far.code:02x}: {said(far)}"
     return f"{view.index}{apic}  {view.mode}, {view.doing}{last}"
+
+
+def _start(diagnosis: Diagnosis, width: int, style: Style) -> list[str]:
+    """The start of the APs of a kernel without lamps: what was sent, and what lies where."""
+    page, ipis = diagnosis.explanation.trampoline, starts(diagnosis.evidence)
+    if page is None or diagnosis.evidence.stages:
+        return []
+    lines = ["", style("  start of the APs", "bold")]
+    for one in ipis[:_MAX_IPIS]:
+        lines += [style(line, "") for line in _wrap(one, width, 9, 4)]
+    if len(ipis) > _MAX_IPIS:
+        lines.append(f"    … and {len(ipis) - _MAX_IPIS} more")
+    for sentence in page.sentences():
+        lines += [style(line, "") for line in _wrap(sentence, width, 9, 4)]
+    return lines
 
 
 def _causes(

@@ -8,13 +8,14 @@ Three repetitions tell whether the end of a log is whole:
 - `check_exception old: A new B` repeats the vector of the record behind it and of the one before.
 - The records of one chain repeat all registers: a delivery that fails changes CR2 and nothing else.
 
-Where they agree a verdict may rest on the log; where they differ a digit was lost or changed.
+Where they agree a verdict may rest on the log; where they differ a digit was lost or changed.  Then
+each repetition is a reading of its own, and a verdict that all of them give does not depend on it.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Sequence
 
 from debug.evidence import Registers
@@ -27,9 +28,14 @@ DUMP = 6000  # characters: a dump with FPU and XMM registers is shorter
 NOTHING_TWICE = "the records lack what would confirm them"
 NO_RECORD = "there is no record of the exception that ended it, only its trace"
 
-_NONE = 0xFFFFFFFF  # "old" where nothing was being delivered
+_VECTORS = 256  # an "old" that is none of these: nothing was being delivered
 _DOUBLES = frozenset((0, 10, 11, 12, 13, 14))  # two of these make a double fault
 _NEARLY = 2  # registers: two records that differ in so few are one record and a slip
+_MASK = (1 << 64) - 1
+_NAMES = {  # of a check, and the register that it is about
+    "IP": "rip", "SP": "rsp", "CS": "cs", "SS": "ss", "CPL": "cpl", "pc": "cs", "CR2": "cr2",
+    "RAX": "rax",
+}  # fmt: skip
 _IGNORED = frozenset(("cr2", "dr6", "dr7"))
 _RESUME = 1 << 16
 
@@ -54,39 +60,104 @@ class Record:
     registers: Registers
     wrong: tuple[str, ...]  # what its first line and its dump disagree on
     confirmed: bool  # they had enough in common
+    readings: tuple["Reading", ...] = ()  # where they disagree: either may be right
 
 
-def judge(pieces: Sequence[Piece]) -> tuple[Ceiling, str]:
-    """The ceiling of verdicts from this log, and why it is not CERTAIN ("" if it is)."""
+@dataclass(frozen=True)
+class Reading:
+    """What a record says of registers that another one gives other values: one possible truth."""
+
+    registers: Registers
+    names: tuple[str, ...]  # lower-case, as differences() gives them
+
+    def of(self, registers: Registers) -> Registers:
+        """`registers` with these values in their places."""
+        parts = {
+            part: {
+                **getattr(registers, part),
+                **{n: v for n, v in getattr(self.registers, part).items() if n in self.names},
+            }
+            for part in ("general", "control", "segments")
+        }
+        plain = {
+            name: getattr(self.registers, name)
+            for name in ("rip", "rflags", "gdtr", "idtr", "cpl")
+            if name in self.names and getattr(self.registers, name) is not None
+        }
+        return replace(registers, **parts, **plain)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The ceiling of verdicts from a log, and why it is not CERTAIN ("" if it is).
+
+    `readings` are what its last `records` records may have said, where a digit of them was lost.
+    """
+
+    ceiling: Ceiling
+    why: str = ""
+    readings: tuple[Reading, ...] = ()
+    records: int = 0
+
+
+def judge(pieces: Sequence[Piece]) -> Agreement:
+    """Whether the end of this log agrees with itself."""
     text = "\n".join(piece.data.decode("utf-8", "replace") for piece in pieces[-8:])
     death = text.rfind("\nTriple fault")
     records, last = _records(text if death < 0 else text[:death])
     if not records:
-        return Ceiling.LIKELY, NO_RECORD
+        return Agreement(Ceiling.LIKELY, NO_RECORD)
     chain = _chain(records)
     for record in chain:
         if record.wrong:
-            return _lost(
+            what = (
                 f"the record of v={record.vector:02x} and the registers below it differ in"
                 f" {', '.join(record.wrong)}"
             )
+            others = [one.registers for one in chain if one is not record and not one.wrong]
+            return _lost(what, chain, _outvoted(record.readings, others))
     if (fault := _out_of_order(chain, last)) is not None:
         return _lost(fault)
     for one, other in zip(chain, chain[1:]):
         if names := differences(one.registers, other.registers):
-            return _lost(f"two records of one chain differ in {', '.join(names[:4])}")
+            return _differ("two records of one chain", one, other, names, chain)
     before = records[-len(chain) - 1] if len(records) > len(chain) else None
     if before is not None and _same_place(before.registers, chain[0].registers):
         names = differences(before.registers, chain[0].registers)
+        if before.wrong and not names:
+            readings = _outvoted(before.readings, [record.registers for record in chain])
+            return _lost(
+                "two records at one place differ in themselves", [before, *chain], readings
+            )
         if 0 < len(names) <= _NEARLY or before.wrong:
-            return _lost(f"two records at one place differ in {', '.join(names) or 'themselves'}")
+            return _differ("two records at one place", before, chain[0], names, chain)
     if len(chain) < 2 or not all(record.confirmed for record in chain):
-        return Ceiling.LIKELY, NOTHING_TWICE
-    return Ceiling.CERTAIN, ""
+        return Agreement(Ceiling.LIKELY, NOTHING_TWICE)
+    return Agreement(Ceiling.CERTAIN)
 
 
-def _lost(what: str) -> tuple[Ceiling, str]:
-    return Ceiling.POSSIBLE, f"{what}: a digit was lost or changed"
+def _lost(what: str, chain: Sequence[Record] = (), readings: tuple[Reading, ...] = ()) -> Agreement:
+    why = f"{what}: a digit was lost or changed"
+    return Agreement(Ceiling.POSSIBLE, why, readings, len(chain))
+
+
+def _differ(
+    what: str, one: Record, other: Record, names: Sequence[str], chain: Sequence[Record]
+) -> Agreement:
+    shown = ", ".join(name.upper() for name in names[:4])
+    readings = tuple(Reading(record.registers, tuple(names)) for record in (one, other))
+    others = [record.registers for record in chain if record not in (one, other)]
+    return _lost(f"{what} differ in {shown}", chain, _outvoted(readings, others))
+
+
+def _outvoted(readings: tuple[Reading, ...], others: Sequence[Registers]) -> tuple[Reading, ...]:
+    """The readings that another record of the chain confirms; all if none does."""
+    confirmed = tuple(
+        reading
+        for reading in readings
+        if any(not set(differences(reading.of(one), one)) & set(reading.names) for one in others)
+    )
+    return confirmed or readings
 
 
 def _records(text: str) -> tuple[list[Record], Optional[tuple[int, int]]]:
@@ -103,9 +174,33 @@ def _records(text: str) -> tuple[list[Record], Optional[tuple[int, int]]]:
         dump = parse_registers(rest[: following.start()] if following else rest)[0]
         checks = compare(item, dump)
         wrong = tuple(name for name, equal in checks if not equal)
-        found.append(Record(int(item["vector"], 16), check, dump, wrong, len(checks) >= 4))
+        readings = _readings(item, dump, wrong) if wrong else ()
+        vector, enough = int(item["vector"], 16), len(checks) >= 4
+        found.append(Record(vector, check, dump, wrong, enough, readings))
         check = None
     return found[-LOOKED_AT:], check
+
+
+def _readings(
+    item: re.Match[str], dump: Registers, wrong: Sequence[str]
+) -> tuple[Reading, Reading]:
+    """What the record's first line says of what it and its dump disagree on, and the dump."""
+    segments = dict(dump.segments)
+    ip = int(item["ip"], 16)
+    for name, key in (("CS", "cs"), ("SS", "ss")):
+        if name in wrong and key in segments:
+            segments[key] = replace(segments[key], selector=int(item[key], 16))
+    if "pc" in wrong and "cs" in segments:
+        segments["cs"] = replace(segments["cs"], base=int(item["pc"], 16) - ip & _MASK)
+    line = Registers(
+        rip=ip,
+        general={"rsp": int(item["sp"], 16), "rax": int(item["value"] or "0", 16)},
+        control={"cr2": int(item["value"] or "0", 16)},
+        segments=segments,
+        cpl=int(item["cpl"]) if item["cpl"] else None,
+    )
+    names = tuple(dict.fromkeys(_NAMES[name] for name in wrong))
+    return Reading(line, names), Reading(dump, names)
 
 
 def _chain(records: Sequence[Record]) -> list[Record]:
@@ -113,7 +208,7 @@ def _chain(records: Sequence[Record]) -> list[Record]:
     chain: list[Record] = []
     for record in reversed(records):
         chain.insert(0, record)
-        if record.check is None or record.check[0] == _NONE:
+        if record.check is None or record.check[0] >= _VECTORS:
             break
     return chain
 
@@ -130,7 +225,7 @@ def _out_of_order(chain: Sequence[Record], last: Optional[tuple[int, int]]) -> O
         doubles = record.vector == 8 and old in _DOUBLES and new in _DOUBLES
         if record.vector != new and not doubles:
             return f"check_exception says new {new:#x}, its record v={record.vector:02x}"
-        if old not in (_NONE, 0) and (place == 0 or chain[place - 1].vector != old):
+        if 0 < old < _VECTORS and (place == 0 or chain[place - 1].vector != old):
             return f"check_exception says old {old:#x}, and no record before it is of that vector"
     if last is not None and (last[0] != chain[-1].vector or last[1] not in _DOUBLES):
         return f"check_exception says old {last[0]:#x} new {last[1]:#x} behind the last record"
@@ -143,7 +238,8 @@ def _same_place(one: Registers, other: Registers) -> bool:
 
 
 def differences(one: Registers, other: Registers) -> list[str]:
-    """The names of the registers that differ or that only one knows, CR2 and RFLAGS.RF apart.
+    """The names of the registers that differ or that only one knows, CR2 and RFLAGS.RF apart,
+    in lower case.
 
     Of a dump that is missing altogether nothing differs.
     """
@@ -164,7 +260,7 @@ def differences(one: Registers, other: Registers) -> list[str]:
     if one.rflags is not None and other.rflags is not None:
         if (one.rflags ^ other.rflags) & ~_RESUME:
             names.append("rflags")
-    return [name.upper() for name in names]
+    return list(dict.fromkeys(names))
 
 
 def compare(record: re.Match[str], registers: Registers) -> list[tuple[str, bool]]:

@@ -11,7 +11,7 @@ from typing import Optional, Sequence
 from debug.evidence import Cpu, Ending, EventKind, Evidence, Registers
 from debug.sources.excerpt import Piece
 from debug.sources.kinds import Kind
-from debug.sources.qemu_agreement import judge
+from debug.sources.qemu_agreement import Agreement, Reading, judge
 from debug.sources.qemu_attribute import on_cpu, same_place, spread_final_chain
 from debug.sources.qemu_evidence import REAL_MODE, CpuState, build_cpus, matters
 from debug.sources.qemu_log import QemuLog, parse_pieces
@@ -91,8 +91,39 @@ def log_witness(name: str, pieces: Sequence[Piece], unread: int, deaths: int) ->
         notes.append(f"{deaths} triple faults are in the file: the last one is explained")
     if not log.records and not log.events:
         notes.append("the log holds no exception: was it made with -d int,cpu_reset?")
-    ceiling, why = judge(pieces)
-    return Witness(Kind.QEMU_LOG, evidence, name, ceiling, why, tuple(notes))
+    agreement = judge(pieces)
+    readings = tuple(_read_as(evidence, reading, agreement) for reading in agreement.readings)
+    return Witness(
+        Kind.QEMU_LOG,
+        readings[0] if readings else evidence,
+        name,
+        agreement.ceiling,
+        agreement.why,
+        tuple(notes),
+        readings,
+    )
+
+
+def _read_as(evidence: Evidence, reading: Reading, agreement: Agreement) -> Evidence:
+    """The evidence with the values of one reading in the last records, and in the CPU at the end."""
+    events = list(evidence.events)
+    last: Optional[Registers] = None
+    dumps: list[Registers] = []  # what has no record of its own has the registers of the next one
+    for place in range(len(events) - 1, -1, -1):
+        registers = events[place].registers
+        if registers.rip is None:
+            continue
+        if registers not in dumps:
+            dumps.append(registers)
+        if len(dumps) > agreement.records:
+            break
+        last = last or registers
+        events[place] = replace(events[place], registers=reading.of(registers))
+    cpus = tuple(
+        replace(cpu, registers=reading.of(cpu.registers)) if cpu.registers == last else cpu
+        for cpu in evidence.cpus
+    )
+    return replace(evidence, events=tuple(events), cpus=cpus)
 
 
 def registers_evidence(text: str) -> Evidence:

@@ -163,7 +163,7 @@ def _head(state: _State, line: str, dump: tuple[bytes, ...]) -> None:
     elif found := _CHECK.search(line):
         _settle(state, ())
         old, new = int(found[1], 16), int(found[2], 16)
-        state.pending = (-1 if old == 0xFFFFFFFF else old, new)
+        state.pending = (-1 if old > 0xFF else old, new)  # no vector: nothing was being delivered
         state.triple_pending = old == 8
         state.triple_told = False
         state.hardware = None

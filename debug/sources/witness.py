@@ -44,7 +44,11 @@ _ORDER = tuple(Ceiling)
 
 @dataclass(frozen=True)
 class Witness:
-    """What one file says.  `why` is the reason for the ceiling, one sentence, "" for CERTAIN."""
+    """What one file says.  `why` is the reason for the ceiling, one sentence, "" for CERTAIN.
+
+    `readings`: where the file says a thing twice and differently, the evidence with each of them; `evidence` is the
+    first of these.
+    """
 
     kind: Kind
     evidence: Evidence
@@ -52,6 +56,7 @@ class Witness:
     ceiling: Ceiling = Ceiling.POSSIBLE
     why: str = ""
     notes: tuple[str, ...] = ()  # about the file, for the report
+    readings: tuple[Evidence, ...] = ()
 
     @staticmethod
     def of_stages(name: str, stages: tuple[StageEvent, ...], console: str) -> "Witness":

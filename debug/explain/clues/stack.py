@@ -13,6 +13,7 @@ from typing import Iterator, Optional
 from debug.evidence import EventKind, Registers
 from debug.explain.clues.moment import PAGE, Moment
 from debug.explain.findings.evident import Clue, Evident, Proof
+from debug.explain.model import EMULATOR_SAYS
 from debug.x86.exceptions import BP, DF, UD, PageFaultCode
 from debug.x86.modes import Mode
 
@@ -184,7 +185,7 @@ def _push(moment: Moment) -> Iterator[Evident]:
     line = f"the push at {name} {rsp:#x} faulted at {address:#x}: not present"
     region = next((word for word in moment.words if _REGION.search(word)), None)
     if region is not None:
-        lines = (line, f'the emulator says "{region}": more than a page is missing there')
+        lines = (line, f'{EMULATOR_SAYS} "{region}": more than a page is missing there')
         yield Evident(moment.cpu, clue, Proof.FITS, lines)
         return
     above = _used_above(moment, rsp)

@@ -16,7 +16,7 @@ from debug.evidence import Registers
 from debug.explain.clues.moment import Moment
 from debug.explain.findings import BadControlWrite
 from debug.explain.findings.evident import Clue, Evident, Proof
-from debug.explain.model import Finding
+from debug.explain.model import EMULATOR_SAYS, Finding
 from debug.x86.exceptions import NP, SS, TS
 from debug.x86.refusals import Check
 from debug.x86.registers import Rflags
@@ -167,7 +167,7 @@ def spoken(moment: Moment, messages: tuple[str, ...]) -> tuple[Finding, ...]:
 
 
 def _meaning(moment: Moment, sentence: str) -> Optional[Finding]:
-    said = f'the emulator says "{sentence}"'
+    said = f'{EMULATOR_SAYS} "{sentence}"'
     for pattern, check, register in _CONTROL_WORDS:
         if pattern.search(sentence):
             rip = moment.get("rip")
@@ -181,12 +181,15 @@ def _meaning(moment: Moment, sentence: str) -> Optional[Finding]:
         return Evident(moment.cpu, Clue.GATE_MISSING, Proof.FITS, (line, said))
     for word in _WORDS:
         if word.pattern.search(sentence):
-            return Evident(
-                moment.cpu,
-                word.clue,
-                _proof(moment, word, sentence),
-                (word.says, said),
-            )
+            proof, lines = _proof(moment, word, sentence), [word.says, said]
+            code = moment.registers.segments.get("cs")
+            if word.clue is Clue.CODE_TYPE and proof is Proof.ALONE and code is not None:
+                lines.append(
+                    f"CR0.PE is 1 and CS {code.selector:#06x} still has the base {code.base:#x} and"
+                    f" limit {code.limit:#x} of real mode: no far transfer before the one at"
+                    f" {moment.get('rip') or 0:#x} has succeeded"
+                )
+            return Evident(moment.cpu, word.clue, proof, tuple(lines))
     return None
 
 

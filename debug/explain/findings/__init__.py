@@ -59,6 +59,7 @@ from debug.explain.findings.state import (
     SharedStack,
     Spinning,
     StackState,
+    WaitsFor,
 )
 from debug.explain.model import Finding
 
@@ -113,6 +114,7 @@ __all__ = [
     "SipiReceived",
     "SipiVectorWrong",
     "Spinning",
+    "WaitsFor",
     "StackState",
     "StageReached",
     "StartedAgain",

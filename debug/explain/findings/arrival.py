@@ -91,12 +91,18 @@ class SipiVectorWrong(Finding):
 
     vector: int
     expected: Optional[int]  # page number of the trampoline, None if only known to be wrong
-    how: str  # "reserved", "zero", "other"
+    how: str  # "reserved", "zero", "rom", "other"
+    searched: bool = False  # `expected` was found by its code, not told by the kernel
 
     def sentences(self) -> tuple[str, ...]:
         line = f"the SIPI's vector {self.vector:#04x} starts the CPU at {self.vector << 12:#x}"
         if self.how == "reserved":
             return (line, "vectors a0 to bf are reserved: there is video memory, not RAM")
+        if self.how == "rom":
+            return (line, "from c0 on there is the firmware's ROM: the CPU executes the BIOS")
+        if self.expected is not None and self.searched:
+            there = f"code that looks like a trampoline is at {self.expected << 12:#x}"
+            return (line, there)
         if self.expected is not None:
             return (line, f"the trampoline was copied to {self.expected << 12:#x}")
         return (line,)

@@ -62,6 +62,33 @@ class Spinning(Finding):
 
 
 @dataclass(frozen=True)
+class WaitsFor(Finding):
+    """What a CPU in a loop reads again and again."""
+
+    address: int  # linear
+    size: int  # bytes
+    value: int
+    name: str  # of what lies there, "" if unknown
+    test: str  # the instructions that read and compare
+    where: str
+    lock: bool  # the loop, or its function, changes it with an atomic instruction
+    writers: tuple[tuple[int, str, str], ...]  # (address, place, instruction) outside the loop
+    not_come: tuple[int, ...]  # CPUs that stand before one of them
+
+    def sentences(self) -> tuple[str, ...]:
+        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        lines = [f"CPU {self.cpu} waits at {self.where} for {what}, which holds {self.value:#x}"]
+        lines.append(f"its loop reads it with: {self.test}")
+        for address, place, text in self.writers:
+            lines.append(f"it is written at {place or hex(address)}: {text}")
+        if not self.writers:
+            lines.append("no instruction near the loop names this address to write to it")
+        for other in self.not_come:
+            lines.append(f"CPU {other} stands before such an instruction and does not come to it")
+        return tuple(lines)
+
+
+@dataclass(frozen=True)
 class HaltedForever(Finding):
     """HLT with IF=0 [SDM 2 "HLT—Halt"]."""
 

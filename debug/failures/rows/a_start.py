@@ -53,8 +53,9 @@ def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
         contents = next((page for page in pages if page.page == wrong.vector << 12), None)
         if explanation.status not in _NOT_UP:
             return None
-        if wrong.expected is not None or how == "reserved":
-            return certain(wrong, contents)
+        told = wrong.expected is not None and not wrong.searched
+        if told or how in ("reserved", "rom"):
+            return replace(certain(wrong, contents), order=-1)  # whatever ran there came later
         return likely(wrong, contents)
     return None
 
@@ -69,6 +70,10 @@ def _vector_zero(evidence: Evidence, explanation: Explanation) -> Optional[Match
 
 def _vector_reserved(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return _wrong_vector(explanation, "reserved")
+
+
+def _vector_rom(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    return _wrong_vector(explanation, "rom")
 
 
 def _not_copied(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -94,6 +99,8 @@ def _not_copied(evidence: Evidence, explanation: Explanation) -> Optional[Match]
         received = started[0] if started else None
         if explanation.all(StageReached, cpu) and cpu is not None:
             continue  # it ran there: the page was overwritten later
+        if _one_came(explanation, cpu):
+            return likely(page, received, running, cpu=cpu)  # or it was overwritten since
         if told == page.page or received is not None or running is not None:
             return certain(page, received, silent, running, cpu=cpu)
         return likely(page, silent, cpu=cpu)
@@ -111,6 +118,14 @@ def _not_aligned(evidence: Evidence, explanation: Explanation) -> Optional[Match
                 page, sent[0], explanation.first(CpuSilent, sent[0].cpu), cpu=sent[0].cpu
             )
     return None
+
+
+def _one_came(explanation: Explanation, but: Optional[int]) -> bool:
+    """Whether an AP without lamps, another one, runs the kernel's code: its page held code then."""
+    for view in explanation.cpus:
+        if view.index != but and any(one.code == stage.AP_LONG64 for one in view.reached):
+            return True
+    return False
 
 
 def _came_up(explanation: Explanation, cpu: Optional[int]) -> bool:
@@ -287,7 +302,8 @@ def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match
         if not hits and view is not None and ipi.shorthand is None:
             hits = ipi.destination is not None and ipi.destination == view.apic_id
         if hits:
-            text = f"an INIT {ipi.shorthand or 'to its own APIC ID'} was sent by CPU {source}"
+            by = f"CPU {source}" if source is not None else "a CPU that the log does not name"
+            text = f"an INIT {ipi.shorthand or 'to its own APIC ID'} was sent by {by}"
             return replace(certain(again, extra=(text,), cpu=source), order=-1)
     inits = [ipi for ipi in evidence.ipis if ipi.kind is IpiKind.INIT and not ipi.by_firmware]
     if again is not None and inits and inits[-1].destination is None:
@@ -383,6 +399,7 @@ ROWS = (
         ("AP1-02", "AP1-10"),
         _vector_other,
         ("sipi-wrong-vector",),
+        over=("executing-zeros", "entry-not-called", "cpu-without-long-mode"),
     ),
     Row(
         "sipi-vector-zero",
@@ -413,6 +430,20 @@ ROWS = (
         ("sipi-vector-reserved",),
     ),
     Row(
+        "sipi-vector-rom",
+        "the SIPI's vector is c0 or above: the AP executes the firmware's ROM",
+        Place.START,
+        ("AP runs in the BIOS", "AP at f000:xxxx after SIPI", "AP loops in firmware"),
+        "the SIPI's vector lies from c0 to ff",
+        "the vector is below a0",
+        "put the trampoline into a free page below 640 KiB, and send its address >> 12",
+        "MP Initialization Protocol Algorithm for MP Systems",
+        chapters.WAKING,
+        ("AP1-02",),
+        _vector_rom,
+        over=("executing-zeros", "ap-missing"),
+    ),
+    Row(
         "trampoline-not-copied",
         "the page that the SIPI names does not hold the trampoline",
         Place.START,
@@ -425,6 +456,7 @@ ROWS = (
         ("AP1-01", "BLD-01"),
         _not_copied,
         ("trampoline-not-copied",),
+        over=("executing-zeros",),
     ),
     Row(
         "trampoline-not-aligned",

@@ -9,6 +9,7 @@ from debug.evidence import Evidence
 from debug.explain import kernel
 from debug.explain import stages as stage
 from debug.explain.findings import (
+    BspRestarted,
     ConsoleSays,
     DeliberateExit,
     DeliberateReset,
@@ -19,7 +20,7 @@ from debug.explain.findings import (
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Matcher, Place, Row, certain, likely
+from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
 
 # src/lib/exit.h: the ends that the kernel gives a number of their own.
 
@@ -46,6 +47,8 @@ def _reset(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(DeliberateReset)
     if found is None or explanation.status is not Status.RESET:
         return None
+    if (again := explanation.first(BspRestarted)) is not None:
+        return possible(found, again)  # the firmware asked, which had not ended on purpose
     return certain(found)
 
 

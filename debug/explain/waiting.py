@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a CPU in a loop waits for: which address, what is there, and who would write to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from debug.evidence import Cpu, Registers
+from debug.explain.context import Machine
+from debug.explain.findings import WaitsFor
+from debug.explain.model import CpuState, CpuView
+from debug.explain.writers import Writer, is_atomic, writers
+from debug.x86.accesses import linear_address
+from debug.x86.decode import decode_many
+from debug.x86.instruction import Instruction, Kind, MemoryOperand, RegisterOperand
+from debug.x86.modes import code_width
+
+_BODY = 128  # bytes: a longer loop does something else than wait
+_PLACES = 6  # where CPUs spin: each costs a search of the code around it
+_AHEAD = 24  # instructions
+_TESTS = frozenset("cmp test bt bts btr cmpxchg xchg xadd cmpxchg8b cmpxchg16b".split())
+_FUNCTION = 512  # bytes around a loop where its function's atomic instructions stand
+_STACK = ("rsp", "esp", "sp")
+
+
+def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[WaitsFor, ...]:
+    """For each CPU that spins: what it reads in its loop."""
+    found, places = [], set()
+    for view in views:
+        cpu = machine.cpu(view.index)
+        if cpu is None or view.state is not CpuState.SPINNING:
+            continue
+        places.add(view.rip)
+        one = _waits(machine, cpu, views) if len(places) <= _PLACES else None
+        if one is not None:
+            found.append(one)
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Read:
+    test: Instruction
+    operand: MemoryOperand
+    by: Instruction  # the instruction that reads memory
+
+
+def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[WaitsFor]:
+    registers = cpu.registers
+    body = loop_body(machine, registers)
+    read = _read(body)
+    if read is None or read.operand.base in _STACK:
+        return None
+    address = linear_address(read.by, registers, read.operand)
+    size = read.operand.size
+    if address is None or not 0 < size <= 16:
+        return None
+    data = machine.linear(registers).read(address, size)
+    if data is None:
+        return None
+    others = tuple(
+        one
+        for one in writers(machine, registers, address, size)
+        if not body[0].address <= one.address <= body[-1].address
+    )
+    atomic = is_atomic(read.by) or any(
+        one.atomic and one.text.split()[-1:] and abs(one.address - body[0].address) < _FUNCTION
+        for one in others
+        if "inc" not in one.text and "add" not in one.text.replace("xadd", "")
+    )
+    named = machine.symbol(address)
+    return WaitsFor(
+        cpu.index,
+        address,
+        size,
+        int.from_bytes(data, "little"),
+        str(named) if named is not None else "",
+        read.by.text if read.by is read.test else f"{read.by.text}; {read.test.text}",
+        machine.where(machine.pc(registers)),
+        atomic,
+        tuple((one.address, machine.where(one.address), one.text) for one in others[:4]),
+        _not_come(machine, cpu, views, others),
+    )
+
+
+def loop_body(machine: Machine, registers: Registers) -> tuple[Instruction, ...]:
+    """The instructions of the short loop that a CPU stands in; empty if it is in none."""
+    width, rip, at = code_width(registers), registers.rip, machine.pc(registers)
+    if width is None or rip is None or at is None:
+        return ()
+    memory = machine.linear(registers)
+    data = memory.read(at, _BODY) or memory.read(at, 4096 - at % 4096) or b""
+    end: Optional[Instruction] = None
+    for one in decode_many(data, rip, width, _AHEAD):
+        jump = one.kind in (Kind.NEAR_JUMP, Kind.CONDITIONAL_JUMP)
+        if jump and one.target is not None and rip - _BODY <= one.target <= rip:
+            end = one
+            break
+        if one.kind in (Kind.NEAR_RETURN, Kind.FAR_JUMP, Kind.IRET, Kind.HALT):
+            break
+    if end is None or end.target is None:
+        return ()
+    start = end.target
+    code = memory.read(at - (rip - start), end.next - start)
+    body = decode_many(code or b"", start, width, 2 * _AHEAD)
+    whole = body and body[-1].next == end.next and any(one.address == rip for one in body)
+    return body if whole else ()
+
+
+def _read(body: tuple[Instruction, ...]) -> Optional[_Read]:
+    """The comparison that the loop's conditional jump goes by, and the memory it reads."""
+    jumps = [at for at, one in enumerate(body) if one.kind is Kind.CONDITIONAL_JUMP]
+    for jump in reversed(jumps):
+        test = next((one for one in reversed(body[:jump]) if one.mnemonic in _TESTS), None)
+        if test is None:
+            continue
+        if isinstance(test.memory, MemoryOperand):
+            return _Read(test, test.memory, test)
+        names = {_whole(o.name) for o in test.operands if isinstance(o, RegisterOperand)}
+        for one in reversed(body[: body.index(test)]):
+            to = one.operands[0] if one.operands else None
+            if isinstance(to, RegisterOperand) and to.written and _whole(to.name) in names:
+                if one.memory is None or one.memory.address_only:
+                    break
+                if _whole(one.memory.base) == _whole(to.name):
+                    break  # the address is gone with the load
+                return _Read(test, one.memory, one)
+    return None
+
+
+def _whole(name: str) -> str:
+    """The 64-bit register that a part belongs to: eax, ax, al and ah are rax."""
+    if name[:1] == "r" and name[1:2].isdigit():
+        return name.rstrip("dwb")
+    core = name[1:] if name[:1] in "re" and len(name) == 3 else name
+    core = {"sil": "si", "dil": "di", "bpl": "bp", "spl": "sp"}.get(core, core)
+    return "r" + (core[0] + "x" if len(core) == 2 and core[1] in "lh" else core) if core else ""
+
+
+def _not_come(
+    machine: Machine, cpu: Cpu, views: tuple[CpuView, ...], others: tuple[Writer, ...]
+) -> tuple[int, ...]:
+    """CPUs that stand before an instruction that would write, in the same function."""
+    found = []
+    for view in views:
+        if view.index == cpu.index or view.rip is None or view.state is CpuState.IDLE:
+            continue
+        here = machine.symbol(view.rip)
+        for one in others:
+            there = machine.symbol(one.address)
+            same = here is not None and there is not None and here.name == there.name
+            near = here is None and 0 < one.address - view.rip < _FUNCTION
+            if same and view.rip < one.address or near:
+                found.append(view.index)
+                break
+    return tuple(found)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Waits that do not end: what is waited for is known, and who would have to write it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Evidence
+from debug.explain.findings import (
+    ExecutingFiller,
+    HaltedForever,
+    InterruptStorm,
+    Spinning,
+    WaitsFor,
+)
+from debug.explain.model import CpuState, Explanation, Status
+from debug.failures import chapters
+from debug.failures.row import Match, Place, Row, certain, likely, possible
+
+_OVER = ("endless-loop", "cpus-wait-for-each-other")
+
+
+def _waits(explanation: Explanation) -> tuple[WaitsFor, ...]:
+    """Waits that are not the mere consequence of a CPU that did not come."""
+    found = explanation.all(WaitsFor)
+    if explanation.status in (Status.HANG, Status.UNKNOWN):
+        return found
+    if explanation.status is not Status.MISSING_CPU:
+        return ()
+    views = {view.index: view for view in explanation.cpus}
+    return tuple(f for f in found if f.cpu in views and views[f.cpu].arrived is not True)
+
+
+def _somebody_else_died(explanation: Explanation, waits: WaitsFor) -> bool:
+    """A CPU that might have written it went astray: that is the cause."""
+    lost = (ExecutingFiller, HaltedForever, InterruptStorm)
+    if any(isinstance(f, lost) and f.cpu != waits.cpu for f in explanation.findings):
+        return True
+    return any(view.arrived is False for view in explanation.cpus if view.index != waits.cpu)
+
+
+def _lock(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for wait in _waits(explanation):
+        if not wait.lock or not wait.value:
+            continue
+        if _somebody_else_died(explanation, wait) or not wait.not_come:
+            return possible(wait)
+        behind = [f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come]
+        return likely(wait, *behind[:2])
+    return None
+
+
+def _circle(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Each of two CPUs stands before the instruction that the other one waits for."""
+    waits = {wait.cpu: wait for wait in _waits(explanation)}
+    for wait in waits.values():
+        for other in wait.not_come:
+            back = waits.get(other)
+            if back is None:
+                continue
+            if wait.cpu in back.not_come:
+                return likely(wait, back)
+    return None
+
+
+def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for wait in _waits(explanation):
+        if wait.lock or not wait.not_come or _circle(evidence, explanation) is not None:
+            continue
+        if _somebody_else_died(explanation, wait):
+            return possible(wait)
+        return likely(wait, *(f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come))
+    return None
+
+
+def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The BSP waits, and every other CPU is up and idle: nobody will write what it waits for."""
+    if explanation.status is not Status.HANG or len(explanation.cpus) < 2:
+        return None
+    loops = explanation.all(Spinning)
+    if len(loops) != 1:
+        return None
+    others = [view for view in explanation.cpus if view.index != loops[0].cpu]
+    if not all(view.state is CpuState.IDLE and view.arrived for view in others):
+        return None
+    there = tuple(f"CPU {view.index} is up: {view.doing}" for view in others[:4])
+    wait = explanation.first(WaitsFor, loops[0].cpu)
+    if wait is None:
+        return possible(loops[0], extra=there)
+    return likely(wait, extra=there)
+
+
+def _returns(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A fault is delivered, and raised again by the same instruction, without end."""
+    storm = explanation.first(InterruptStorm)
+    if storm is None or storm.rip is None or explanation.status is not Status.HANG:
+        return None
+    view = explanation.view(storm.cpu)
+    if storm.vector >= 32 or view is None or view.mode == "real mode":
+        return None
+    return certain(storm)
+
+
+ROWS = (
+    Row(
+        "handler-returns-to-fault",
+        "an exception's handler returns to the instruction that raises it again",
+        Place.RUNNING,
+        ("interrupt storm", "log floods with the same exception", "CPU hangs at 100 %"),
+        "the same exception at the same address again and again, each one delivered",
+        "the address changes between them",
+        "a fault returns to its instruction: the handler must remove the cause, or not return",
+        "Program-Error Exceptions",
+        chapters.EXCEPTIONS,
+        ("HANG-01",),
+        _returns,
+    ),
+    Row(
+        "cpu-there-not-seen",
+        "a CPU waits for others that are up and idle: they reported where it does not look",
+        Place.RUNNING,
+        ("BSP waits although all APs run", "AP prints and BSP hangs", "waits for AP online flag"),
+        "one CPU spins, and all others are idle in the kernel's code",
+        "another CPU spins, has halted or has not come",
+        "let both sides use one flag: compare the address that the loop reads with the one that the"
+        " AP writes, and whether it is counted atomically and read from memory each time",
+        "Locked Atomic Operations",
+        chapters.TOGETHER,
+        ("AP4-11", "AP4-17"),
+        _all_there,
+        over=_OVER,
+    ),
+    Row(
+        "waits-in-a-circle",
+        "two CPUs wait for each other: each stands before the write that the other one waits for",
+        Place.RUNNING,
+        ("deadlock at bring-up", "BSP and AP wait for each other", "both CPUs spin"),
+        "each CPU's loop reads an address that only code behind the other CPU's loop writes",
+        "one of the two has passed its write",
+        "write what the other side waits for before waiting oneself",
+        "PAUSE-Spin Loop Hint",
+        chapters.TOGETHER,
+        ("AP4-08", "AP4-09"),
+        _circle,
+        over=(*_OVER, "flag-never-set"),
+    ),
+    Row(
+        "lock-not-released",
+        "a CPU waits for a lock that is held",
+        Place.RUNNING,
+        ("spinlock deadlock", "AP hangs at its first printf", "lock word is 1"),
+        "its loop tries the lock with an atomic instruction, and the lock's word is not 0",
+        "the word is 0, or the loop ends",
+        "release the lock before waiting for somebody who needs it, and on every path; an interrupt"
+        " handler that takes it needs interrupts off while it is held",
+        "Locked Atomic Operations",
+        chapters.TOGETHER,
+        ("AP4-08",),
+        _lock,
+        over=(*_OVER, "flag-never-set", "waits-in-a-circle"),
+    ),
+    Row(
+        "flag-never-set",
+        "a CPU waits for a flag, and the CPU that would set it does not come to that",
+        Place.RUNNING,
+        ("AP waits for go flag", "barrier never opens", "hangs waiting for other CPU"),
+        "its loop reads an address that code writes before which another CPU stands still",
+        "the writing code was executed",
+        "see what keeps the other CPU from its write",
+        "PAUSE-Spin Loop Hint",
+        chapters.TOGETHER,
+        ("AP4-09", "HANG-01"),
+        _flag,
+        over=_OVER,
+    ),
+)

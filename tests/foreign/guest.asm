@@ -1,0 +1,322 @@
+; SPDX-License-Identifier: BSD-2-Clause
+; A machine that nobody here built: a boot sector that starts its APs and lights
+; no lamp, healthy or with one bug.  It needs a floppy drive and nothing else.
+;
+;   nasm -f bin -D BUG_name guest.asm -o guest.img
+;
+; (no BUG)          every AP comes to 64-bit code, says so and is idle
+; BUG_no_init       SIPIs without INIT
+; BUG_no_sipi       INIT without SIPI
+; BUG_vector        the SIPI names the page behind the trampoline's
+; BUG_firmware      the SIPI's vector is f0: the AP executes the BIOS
+; BUG_target        INIT and SIPI go to an APIC ID that no CPU has
+; BUG_not_copied    the trampoline is not copied
+; BUG_overwritten   its page is cleared when the first AP has come
+; BUG_lock          the BSP waits for the APs with the lock held that they need
+; BUG_flag          the APs wait for a flag that the BSP sets when they have come
+; BUG_halted        the APs halt with interrupts off before they say that they came
+; BUG_other_flag    the APs come, and the BSP looks at another counter
+; BUG_storm         an exception handler of the APs returns to the instruction
+; BUG_zeros         the APs jump to memory that holds zeros
+; BUG_death         the APs write to a page that is not mapped, without an IDT
+;
+; MODE on entry: real16 at 0000:7c00, as the BIOS leaves it.
+
+bits 16
+org 0x7c00
+
+%ifndef CPUS
+%define CPUS 2
+%endif
+
+CR0_PE          equ 1 << 0
+CR0_PG          equ 1 << 31
+CR4_PAE         equ 1 << 5
+MSR_EFER        equ 0xc0000080
+EFER_LME        equ 1 << 8
+APIC            equ 0xfee00000
+APIC_ID         equ APIC + 0x20
+SVR             equ APIC + 0xf0
+ICR             equ APIC + 0x300
+ICR_HIGH        equ APIC + 0x310
+SVR_ENABLE      equ 1 << 8
+INIT            equ 0x4500
+SIPI            equ 0x4600
+TABLES          equ 0x1000          ; PML4, PDPT, four PDs from here
+PAGE            equ 9               ; where the APs start: 0x9000
+STACK           equ 0x1000          ; the BSP's, downwards
+STACKS          equ 0x20000         ; 4 KiB for each APIC ID
+NOWHERE         equ 0x100000000     ; the first address that is not mapped
+EMPTY           equ 0x400000        ; RAM that nobody has written to
+DELAY           equ 2000000         ; turns of a loop: some milliseconds
+
+%ifdef BUG_vector
+VECTOR          equ PAGE + 1
+%elifdef BUG_firmware
+VECTOR          equ 0xf0
+%else
+VECTOR          equ PAGE
+%endif
+
+        cli
+        cld
+        xor     ax, ax
+        mov     ds, ax
+        mov     es, ax
+        mov     ss, ax
+        mov     sp, STACK
+        mov     ax, 0x0200 | (end - second) / 512
+        mov     bx, second
+        mov     cx, 2               ; cylinder 0, sector 2
+        xor     dh, dh              ; head 0; the BIOS left the drive in dl
+        int     0x13
+        jc      $
+        lgdt    [gdtr]
+        mov     eax, cr0
+        or      al, CR0_PE
+        mov     cr0, eax
+        jmp     dword 0x18:bsp32
+
+bits 32
+bsp32:
+        mov     ax, 0x10
+        mov     ds, ax
+        mov     es, ax
+        mov     ss, ax
+        call    tables
+        call    to_long
+        jmp     8:bsp64
+
+; MODE: prot32  CLOBBERS: eax ecx edi  maps the first 4 GiB to itself
+tables:
+        mov     edi, TABLES
+        xor     eax, eax
+        mov     ecx, 6 * 0x1000 / 4
+        rep stosd
+        mov     dword [TABLES], TABLES + 0x1003
+        mov     edi, TABLES + 0x1000
+        mov     eax, TABLES + 0x2003
+        mov     ecx, 4
+.directory:
+        mov     [edi], eax
+        add     edi, 8
+        add     eax, 0x1000
+        loop    .directory
+        mov     edi, TABLES + 0x2000
+        mov     eax, 0x83           ; 2 MiB pages
+        mov     ecx, 4 * 512
+.page:
+        mov     [edi], eax
+        add     edi, 8
+        add     eax, 0x200000
+        loop    .page
+        ret
+
+; MODE: prot32  CLOBBERS: eax ecx edx  to compatibility mode
+to_long:
+        mov     eax, CR4_PAE
+        mov     cr4, eax
+        mov     eax, TABLES
+        mov     cr3, eax
+        mov     ecx, MSR_EFER
+        xor     edx, edx
+        mov     eax, EFER_LME
+        wrmsr
+        mov     eax, cr0
+        or      eax, CR0_PG
+        mov     cr0, eax
+        ret
+
+        times 510 - ($ - $$) db 0
+        dw      0xaa55
+second:
+
+bits 64
+bsp64:
+        mov     esp, STACK
+%ifndef BUG_not_copied
+        mov     esi, trampoline
+        mov     edi, PAGE << 12
+        mov     ecx, trampoline.end - trampoline
+        rep movsb
+%endif
+        mov     eax, SVR
+        or      dword [rax], SVR_ENABLE
+%ifdef BUG_lock
+        call    acquire
+%endif
+        mov     ebx, 1              ; the APIC ID to start
+.start:
+        mov     eax, ebx
+%ifdef BUG_target
+        add     eax, 64
+%endif
+        shl     eax, 24
+        mov     edi, ICR_HIGH
+        mov     [rdi], eax
+        mov     edi, ICR
+%ifndef BUG_no_init
+        mov     dword [rdi], INIT
+        call    delay
+%endif
+%ifndef BUG_no_sipi
+        mov     dword [rdi], SIPI | VECTOR
+%endif
+.wait:                              ; until as many have come as were started
+        pause
+%ifdef BUG_other_flag
+        cmp     [arrived], ebx
+%else
+        cmp     [online], ebx
+%endif
+        jb      .wait
+%ifdef BUG_overwritten
+        xor     eax, eax
+        mov     edi, PAGE << 12
+        mov     ecx, 4096
+        rep stosb
+%endif
+        inc     ebx
+        cmp     ebx, CPUS
+        jb      .start
+        mov     dword [go], 1
+        mov     dword [lock_word], 0
+        mov     esi, done
+.print:
+        lodsb
+        test    al, al
+        jz      .idle
+        out     0xe9, al
+        jmp     .print
+.idle:
+        cli
+        mov     al, 0xff            ; no interrupt of the PIC's
+        out     0x21, al
+        out     0xa1, al
+        sti
+        hlt
+        jmp     .idle
+
+; MODE: long64  CLOBBERS: ecx
+delay:
+        mov     ecx, DELAY
+.turn:
+        dec     ecx
+        jnz     .turn
+        ret
+
+; MODE: long64
+acquire:
+        lock bts dword [lock_word], 0
+        jc      .held
+        ret
+.held:
+        pause
+        test    dword [lock_word], 1
+        jnz     .held
+        jmp     acquire
+
+; MODE: long64  the APs' first 64-bit code
+ap64:
+        mov     eax, APIC_ID
+        mov     eax, [rax]
+        shr     eax, 24
+        mov     ebx, eax
+        shl     eax, 12
+        lea     rsp, [rax + STACKS]
+        mov     eax, SVR
+        or      dword [rax], SVR_ENABLE
+%ifdef BUG_lock
+        call    acquire
+        mov     dword [lock_word], 0
+%elifdef BUG_flag
+.await:
+        pause
+        mov     eax, [go]
+        test    eax, eax
+        jz      .await
+%elifdef BUG_halted
+        cli
+        hlt
+%elifdef BUG_storm
+        mov     edi, idt + 6 * 16   ; #UD
+        mov     eax, returns
+        mov     [rdi], ax
+        mov     word [rdi + 2], 8
+        mov     word [rdi + 4], 0x8e00
+        lidt    [idtr]
+        ud2
+%elifdef BUG_zeros
+        mov     eax, EMPTY
+        jmp     rax
+%elifdef BUG_death
+        lidt    [no_idt]
+        mov     rax, NOWHERE
+        mov     [rax], eax
+%endif
+        lock inc dword [online]
+.idle:
+        sti
+        hlt
+        jmp     .idle
+
+returns:
+        iretq
+
+bits 16
+; MODE: real16 at PAGE:0
+trampoline:
+        cli
+        xor     ax, ax
+        mov     ds, ax
+        lgdt    [gdtr]
+        mov     eax, cr0
+        and     eax, 0x9fffffff     ; caches on
+        or      al, CR0_PE
+        mov     cr0, eax
+        jmp     dword 0x18:.protected - trampoline + (PAGE << 12)
+bits 32
+.protected:
+        mov     ax, 0x10
+        mov     ds, ax
+        mov     es, ax
+        mov     ss, ax
+        mov     esp, (PAGE << 12) + 0x1000
+        mov     eax, to_long
+        call    eax
+        jmp     8:ap64
+.end:
+
+align 8
+gdt:
+        dq      0
+        dq      0x00209b0000000000      ; 0x08: 64-bit code
+        dq      0x00cf93000000ffff      ; 0x10: flat data
+        dq      0x00cf9b000000ffff      ; 0x18: flat 32-bit code
+gdtr:
+        dw      gdtr - gdt - 1
+        dd      gdt
+no_idt:
+        dw      0
+        dq      0
+idtr:
+        dw      256 * 16 - 1
+        dq      idt
+done:
+        db      "all CPUs are up", 10, 0
+align 64
+online:
+        dd      0
+align 64
+arrived:
+        dd      0
+align 64
+go:
+        dd      0
+align 64
+lock_word:
+        dd      0
+        times (512 - ($ - $$) % 512) % 512 db 0
+end:
+idt             equ 0x18000
+        times 1474560 - ($ - $$) db 0   ; a 1.44 MB floppy disk

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A kernel without lamps and without symbols that hangs, loses CPUs or dies: what is said of it.
+
+guest.asm, healthy and with one bug each, on QEMU and on Bochs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from debug.failures.row import Certainty
+from tests.python.cli.machines import LIMIT, Scene, first_cause
+from tests.tree import TREE
+
+pytestmark = pytest.mark.emulator
+
+SOURCE = Path(__file__).with_name("guest.asm")
+PAGE = 0x9000  # guest.asm
+FURTHEST_AP = 0x60  # 64-bit mode
+
+
+class Case(NamedTuple):
+    bug: str
+    status: str
+    cause: str  # the first one
+    certainty: Certainty  # at least
+    evidence: str  # a regular expression for one line of it
+    cpus: int = 2
+    culprit: int | None = 1
+    bochs: bool = True
+
+
+CASES = (
+    Case("no_init", "missing-cpu", "init-not-sent", Certainty.LIKELY, "no INIT was sent to APIC"),
+    Case("no_sipi", "missing-cpu", "no-sipi", Certainty.LIKELY, "no SIPI was sent at all"),
+    Case(
+        "target",
+        "missing-cpu",
+        "ipi-wrong-destination",
+        Certainty.CERTAIN,
+        r"sent to APIC ID 65; the CPUs have 0, 1",
+    ),
+    Case(
+        "vector",
+        "missing-cpu",
+        "sipi-wrong-vector",
+        Certainty.LIKELY,
+        "looks like a trampoline is at 0x9000",
+        bochs=False,  # there the AP runs through the zeros, into what lies behind them
+    ),
+    Case(
+        "firmware",
+        "missing-cpu",
+        "sipi-vector-rom",
+        Certainty.CERTAIN,
+        "vector 0xf0 starts the CPU at 0xf0000",
+        bochs=False,
+    ),
+    Case(
+        "not_copied",
+        "missing-cpu",
+        "trampoline-not-copied",
+        Certainty.CERTAIN,
+        "page at 0x9000 holds zeros",
+        bochs=False,
+    ),
+    Case(
+        "overwritten",
+        "missing-cpu",
+        "trampoline-overwritten",
+        Certainty.CERTAIN,
+        "APIC ID 1 ran through the page at 0x9000 before",
+        cpus=3,
+        culprit=2,
+        bochs=False,
+    ),
+    Case(
+        "lock",
+        "hang",
+        "lock-not-released",
+        Certainty.LIKELY,
+        r"loop reads it with: test dword ptr",
+        culprit=None,
+    ),
+    Case(
+        "flag",
+        "hang",
+        "waits-in-a-circle",
+        Certainty.LIKELY,
+        r"CPU 1 waits at .* for 0x[0-9a-f]+, which holds 0x0",
+        culprit=None,
+    ),
+    Case(
+        "halted",
+        "hang",
+        "halted-forever",
+        Certainty.LIKELY,
+        "executed HLT at .* with interrupts off",
+        culprit=None,
+    ),
+    Case(
+        "other_flag",
+        "hang",
+        "cpu-there-not-seen",
+        Certainty.LIKELY,
+        "CPU 1 is up: idle",
+        culprit=0,
+    ),
+    Case(
+        "storm",
+        "hang",
+        "unreachable-reached",
+        Certainty.CERTAIN,
+        "ud2",
+        bochs=False,
+    ),
+    Case(
+        "zeros",
+        "hang",
+        "executing-zeros",
+        Certainty.CERTAIN,
+        "are zeros",
+        culprit=None,
+        bochs=False,
+    ),
+    Case(
+        "death",
+        "triple-fault",
+        "page-fault-undelivered",
+        Certainty.CERTAIN,
+        "write to 0x100000000",
+    ),
+)
+
+
+def build(folder: Path, bug: str, cpus: int) -> Path:
+    image = folder / "foreign.img"
+    defines = [f"-DCPUS={cpus}", *([f"-DBUG_{bug}"] if bug else [])]
+    subprocess.run(
+        ["nasm", "-f", "bin", *defines, str(SOURCE), "-o", str(image)], check=True, timeout=LIMIT
+    )
+    return image
+
+
+def command(emulator: str, image: Path, cpus: int) -> list[str]:
+    if emulator == "qemu":
+        drive = f"format=raw,if=floppy,file={image}"
+        return ["qemu-system-x86_64", "-drive", drive, "-smp", str(cpus)]
+    return [
+        *("bochs", "-qf", str(TREE / "bochsrc")),
+        "ata0-master: type=none",
+        f'floppya: 1_44="{image}", status=inserted',
+        "boot: floppy",
+        f"cpu: count={cpus}",
+    ]
+
+
+def report(folder: Path, emulator: str, bug: str, cpus: int) -> dict[str, Any]:
+    if emulator == "bochs" and not shutil.which("bochs"):
+        pytest.skip("bochs is not installed")
+    image = build(folder, bug, cpus)
+    patience = "12" if emulator == "qemu" else "60"
+    words = ["--cpus", str(cpus), "--timeout", patience, "--"]
+    return Scene(folder).report(*words, *command(emulator, image, cpus))
+
+
+def judge(found: dict[str, Any], case: Case) -> None:
+    """The verdict, its evidence, and that nothing stronger is said than can be known."""
+    first = first_cause(found)
+    assert first is not None, found
+    assert (found["status"], first[0]) == (case.status, case.cause)
+    assert Certainty(first[1]).rank <= case.certainty.rank
+    assert any(re.search(case.evidence, line) for line in found["causes"][0]["evidence"])
+    if case.culprit is not None:
+        assert found["culprit"] == case.culprit
+    assert found["causes"][0]["fix"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.bug)
+def test_on_qemu(case: Case, tmp_path: Path) -> None:
+    judge(report(tmp_path, "qemu", case.bug, case.cpus), case)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.bochs], ids=lambda case: case.bug)
+def test_on_bochs(case: Case, tmp_path: Path) -> None:
+    judge(report(tmp_path, "bochs", case.bug, case.cpus), case)
+
+
+@pytest.mark.parametrize("emulator", ["qemu", "bochs"])
+def test_the_same_kernel_without_a_bug_is_healthy(emulator: str, tmp_path: Path) -> None:
+    found = report(tmp_path, emulator, "", 3)
+    assert (found["status"], found["causes"]) == ("healthy", [])
+    assert [cpu["arrived"] for cpu in found["cpus"]] == [True, True, True]
+    reached = [[one["code"] for one in cpu["reached"]] for cpu in found["cpus"]]
+    assert 0xB6 in reached[0] and FURTHEST_AP in reached[1] and FURTHEST_AP in reached[2]
+
+
+@pytest.mark.parametrize("emulator", ["qemu", "bochs"])
+def test_the_way_of_a_dead_ap_is_seen_from_outside(emulator: str, tmp_path: Path) -> None:
+    found = report(tmp_path, emulator, "death", 2)
+    ap = found["cpus"][1]
+    codes = [one["code"] for one in ap["reached"]]
+    assert codes[:2] == [0x10, 0x12] and {0x13, 0x31, 0x32, 0x33, 0x34, 0x60} <= set(codes)
+    assert ap["stages"] == [] and ap["last_stage"] is None
+    assert {one["became"] for one in ap["reached"]} >= {
+        "CR4.PAE is set",
+        "paging is on: compatibility mode (EFER.LMA=1, CS.L=0)",
+    }
+    page = found["trampoline"]
+    assert (page["page"], page["switches"]) == (PAGE, True)
+    assert page["gdt"]["limit"] == 4 * 8 - 1
+    assert [jump["selector"] for jump in page["far_jumps"]] == [0x18, 0x08]
+
+
+def test_without_a_sipi_the_trampoline_is_found_by_its_code(tmp_path: Path) -> None:
+    found = report(tmp_path, "qemu", "no_sipi", 2)
+    assert found["trampoline"]["page"] == PAGE
+    assert "16-bit code that sets CR0.PE begins there" in found["trampoline"]["how"]
+    assert [(ipi["kind"], ipi["destination"]) for ipi in found["starts"]] == [("INIT", 1)]
