@@ -138,3 +138,15 @@ def test_small_stacks_beside_each_other_are_not_shared() -> None:
 
     assert "stack-shared" in [row for row, _ in found(KERNEL + 0x9400)]
     assert "stack-shared" not in [row for row, _ in found(KERNEL + 0x9800)]
+
+
+def test_a_null_stack_of_32_bit_code_is_named() -> None:
+    machine = Machine()
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+    machine.ram.write(CODE, b"\x50")  # push eax
+    flat = Segment(0x18, 0, 0xFFFFFFFF, 0xC09B00)
+    machine.ram.write(0x20000, struct.pack("<I", 0x21003))
+    machine.ram.write(0x21000 + 0x100 * 4, struct.pack("<I", KERNEL_PHYSICAL | 3))
+    regs = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat, cr0=0x80000011, cr3=0x20000, rsp=0)
+    found = named(diagnose(machine.kill(regs, 14, 2, 0xFFFFFFFC).evidence()))
+    assert found[0] == ("stack-null", "certain")
