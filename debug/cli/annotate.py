@@ -8,17 +8,19 @@ import os
 import secrets
 import sys
 from contextlib import contextmanager
-from typing import Iterator
+from typing import TYPE_CHECKING, Iterator
 
-from debug.report.annotations import STYLES
-from debug.report.diagnosis import Diagnosis
+if TYPE_CHECKING:
+    from debug.report.diagnosis import Diagnosis
+
+NAMES = ("gcc", "github")  # of debug.report.annotations.STYLES, which is loaded when it is needed
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
     """--annotations."""
     parser.add_argument(
         "--annotations",
-        choices=sorted(STYLES),
+        choices=NAMES,
         help="name the source line, too: for GitHub Actions, or as gcc does, for editors",
     )
 
@@ -26,6 +28,8 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 def annotate(diagnosis: Diagnosis, options: argparse.Namespace) -> None:
     """Print the annotation: after the report, beside it where that is JSON."""
     if options.annotations:
+        from debug.report.annotations import STYLES
+
         root = os.environ.get("GITHUB_WORKSPACE") or os.getcwd()
         stream = sys.stderr if options.json else sys.stdout
         stream.write(STYLES[options.annotations](diagnosis, root))

@@ -16,6 +16,7 @@ TYPED_TESTS = (
     "tests/checks",
     "tests/host",
     "tests/integration",
+    "tests/website",
     "tests/conftest.py",
     "tests/tree.py",
 )
@@ -39,6 +40,8 @@ def test_python_is_formatted(tool: str) -> None:
     assert complaints(tool, "--check", "-q", *names) == "", f"run {tool} on these"
 
 
-@pytest.mark.parametrize("what", [("-p", "debug"), TYPED_TESTS], ids=["debug", "tests"])
+@pytest.mark.parametrize(
+    "what", [("-p", "debug"), ("-p", "docs.website"), TYPED_TESTS], ids=["debug", "docs", "tests"]
+)
 def test_python_is_typed(what: tuple[str, ...]) -> None:
     assert complaints(sys.executable, "-m", "mypy", "--strict", *what) == ""

@@ -40,6 +40,7 @@ GENERATORS = (
     "debug.failures.document",
     "debug.kernel.options_document",
     "debug.cli.described.man",
+    "debug.cli.described.document",
 )
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
+from debug.cli import annotate
 from debug.evidence import NoSymbols, Symbol
-from debug.report.annotations import gcc, github
+from debug.report.annotations import STYLES, gcc, github
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.failures.row_cases import push_fault
 
@@ -50,3 +51,7 @@ def test_one_line_holds_cause_evidence_and_fix() -> None:
     row = diagnosis.causes[0].row
     assert f"title={row.id} (" in text and f"%0Afix: {row.fix}\n" in text.replace("%25", "%")
     assert diagnosis.causes[0].match.evidence[0].replace("%", "%25") in text
+
+
+def test_the_option_names_every_style() -> None:
+    assert sorted(STYLES) == sorted(annotate.NAMES)
