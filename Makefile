@@ -35,6 +35,7 @@ help: ## list the targets
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
+	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
 	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
 
 all: setup kernel ## build the kernel and the ISO
