@@ -20,7 +20,6 @@ LONG_MODE = "09-paging-and-long-mode"
 STACKS = "10-lcpu-start64"
 INTO_C = "10-lcpu-start64"
 TOGETHER = "11-many-aps-at-once"
-AT_WORK = "16-timers-ipis-and-work-stealing"
 
 
 @lru_cache(maxsize=None)

@@ -37,10 +37,10 @@ ROWS = (
         "take locks in one order everywhere; where that can't be, take the second with a try and"
         " give the first back if it fails",
         "PAUSE-Spin Loop Hint",
-        chapters.AT_WORK,
+        chapters.TOGETHER,
         ("AP4-08",),
         _reported(LockTrouble.CIRCLE),
-        ("spinlocks-in-two-orders",),
+        ("spinlocks-in-two-orders", "mutexes-in-two-orders"),
         over=_LESS_EXACT,
     ),
     Row(
@@ -53,7 +53,7 @@ ROWS = (
         "split the function: an outer one that takes the lock, and an inner one for callers that"
         " hold it; with interrupts off where a handler takes it too",
         "PAUSE-Spin Loop Hint",
-        chapters.AT_WORK,
+        chapters.TOGETHER,
         ("AP4-08",),
         _reported(LockTrouble.TWICE),
         ("spinlock-taken-twice",),
@@ -68,7 +68,7 @@ ROWS = (
         "the lock changes its holder",
         "release the lock on every path out of the function; look at what its holder does now",
         "PAUSE-Spin Loop Hint",
-        chapters.AT_WORK,
+        chapters.TOGETHER,
         ("AP4-08",),
         _reported(LockTrouble.KEPT),
         over=_LESS_EXACT,
@@ -83,7 +83,7 @@ ROWS = (
         "hold one lock from the look at the condition until the thread is in the queue, and take it"
         " to change the condition; on a CPU that halts: cli, look, sti; hlt",
         "HLT-Halt",
-        chapters.AT_WORK,
+        chapters.TOGETHER,
         ("IRQ-07",),
         _reported(LockTrouble.WAKE_UP_LOST),
         ("wake-up-lost",),
@@ -98,7 +98,7 @@ ROWS = (
         "all that it counts have arrived",
         "count those that come, each once; look at what the missing ones do",
         "PAUSE-Spin Loop Hint",
-        chapters.AT_WORK,
+        chapters.TOGETHER,
         ("AP4-09",),
         _reported(LockTrouble.BARRIER),
         over=_LESS_EXACT,
