@@ -15,7 +15,7 @@ from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import Logging, Wishes, observe
 from debug.cli.show import add_report_options, show
-from debug.report.machine import bad_input
+from debug.pictures.easel import Easel
 from debug.report.safe import safe
 from debug.sources.command_line import scan
 from debug.sources.errors import CommandLineError
@@ -115,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
         return _run(options)
     except CommandError as error:
         if options.json:
+            from debug.report.machine import bad_input
+
             print(json.dumps(bad_input(str(error)), indent=2))
         raise
 
@@ -133,6 +135,7 @@ def _run(options: argparse.Namespace) -> int:
         raise CommandError(f"--core {options.core}: there is no such directory", ExitCode.USAGE)
     shown = echo_raw if options.raw else Echo().take
     yours = _interactive(argv)
+    easel = Easel(options.picture)
     diagnosis = observe(
         argv,
         Wishes(
@@ -146,8 +149,10 @@ def _run(options: argparse.Namespace) -> int:
             logging=_logging(options),
             core=options.core,
             on_again=_say_again,
+            look=easel.look,
         ),
     )
+    easel.write(diagnosis)
     code = show(diagnosis, options)
     return ExitCode.INTERRUPTED if INTERRUPTED in diagnosis.evidence.messages else code
 

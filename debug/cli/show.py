@@ -5,20 +5,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from debug.cli.exit_codes import of_status
-from debug.report import terminal
-from debug.report.diagnosis import Diagnosis
-from debug.report.machine import to_json
+from debug.pictures.wanted import add_picture_option
+
+if TYPE_CHECKING:
+    from debug.report.diagnosis import Diagnosis
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """--json and --picture."""
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    add_picture_option(parser)
 
 
 def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:
     """Print the report to stdout; the exit code of its verdict."""
+    from debug.report import terminal
+    from debug.report.machine import to_json
+
     if options.json:
         print(to_json(diagnosis))
     else:

@@ -29,7 +29,7 @@ _RECENT, _STORM = 64, 16  # of so many exceptions of a CPU, so many the same: a 
 
 # A line that says the kernel gave up.  Words that a healthy boot prints too are left out.
 _PANIC = re.compile(
-    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!)|unhandled exception|\bBUG: |"
+    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!)|unhandled exception|(?-i:\bBUG: )|"
     r"assertion .{0,60}failed|double fault|stack smashing detected).*$",
     re.MULTILINE,
 )
@@ -46,6 +46,10 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("acpi", r"^.*(?:no (?:ACPI|RSDP|MADT)|MADT .{0,40}(?:checksum|not found|missing)).*$"),
         ("guard-page", r"^.*(?:guard page|stack overflow|stack overflowed).*$"),
         ("stack-canary", r"^.*(?:stack smashing|stack canary|stack protector).*$"),
+        ("ipi-unanswered", r"^.*CPU .{0,40}(?:did not|does not|failed to) (?:answer|respond).*$"),
+        ("panic-in-panic", r"^.*(?:panic inside panic|recursive (?:fault|panic)).*$"),
+        ("gs-swapped", r"^.*\bGS base .{0,60}\bswapgs\b.*$"),
+        ("no-tick", r"^.*timer .{0,30}(?:does not|did not|never) (?:tick|fire).*$"),
         ("option", r"^.*unknown (?:kernel )?option.*$"),
         ("loader", r"^.*(?:no multiboot header|without PVH ELF Note|not .{0,20}multiboot).*$"),
         ("too-many-cpus", r"^.*more CPUs than.*$"),

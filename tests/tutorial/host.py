@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Iterable, Optional
 
 from debug.kernel.machine import ROOT
@@ -88,12 +89,12 @@ def others() -> list[str]:
     return [line for line in said if line is not None]
 
 
-def changed_sources() -> Optional[str]:
+def changed_sources(tree: Path = ROOT) -> Optional[str]:
     """Which sources differ from the checkout, and how to get them back; None if none do."""
     if shutil.which("git") is None:
         return None
     done = subprocess.run(
-        ["git", "-C", str(ROOT), "status", "--porcelain", "--", *SOURCES],
+        ["git", "-C", str(tree), "status", "--porcelain", "--", *SOURCES],
         capture_output=True,
         text=True,
     )

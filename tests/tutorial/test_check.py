@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Optional
 
 import pytest
@@ -97,6 +99,22 @@ def test_another_emulator_gets_one_sentence(installed: Optional[str], piece: str
     said = host.sentence(host.PROGRAMS["bochs"], installed)
     assert said is not None and piece in said and "\n" not in said
     assert host.sentence(host.PROGRAMS["bochs"], "2.7") is None
+
+
+def test_an_earlier_change_gets_one_sentence(tmp_path: Path) -> None:
+    assert host.changed_sources(tmp_path) is None  # no checkout
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@localhost")
+    (tmp_path / "src").mkdir()
+    source = tmp_path / "src" / "kmain.c"
+    source.write_text("int a;\n")
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "as cloned")):
+        subprocess.run([*git, *command], check=True)
+    (tmp_path / "trace.txt").write_text("what a chapter's command leaves\n")
+    assert host.changed_sources(tmp_path) is None
+    source.write_text("int b;\n")
+    said = host.changed_sources(tmp_path)
+    assert said is not None and "src/kmain.c" in said and "make pristine" in said
+    assert "\n" not in said
 
 
 def test_a_reason_stands_for_all_the_lines_that_differ() -> None:
