@@ -110,6 +110,7 @@ generate: ## make the committed generated files again
 	@$(PYTHON) -m debug.failures.document
 	@$(PYTHON) -m debug.kernel.options_document
 	@$(PYTHON) -m debug.kernel.facts
+	@$(PYTHON) -m tests.tutorial.index
 
 setup: ## install the Debian packages that are missing
 	@$(TREE)/tests/setup run
