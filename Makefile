@@ -35,6 +35,7 @@ help: ## list the targets
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
+	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
 	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
 
 all: setup kernel ## build the kernel and the ISO
@@ -64,6 +65,11 @@ labs: setup ## every lab on both emulators: the matrix (LABS='ap-*')
 	@$(PYTHON) -m debug.labs labs $(if $(filter-out file,$(origin EMULATOR)),\
 	    --emulator $(EMULATOR)) $(foreach lab,$(LABS),'$(lab)')
 
+labs-newer: setup ## every lab on the QEMU of Debian's backports
+	@tests/newer-qemu build/newer-qemu
+	@PATH="$(CURDIR)/build/newer-qemu/bin:$$PATH" $(PYTHON) -m debug.labs labs \
+	    --emulator qemu $(foreach lab,$(LABS),'$(lab)')
+
 reports: setup ## the labs' reports anew, for docs/failure-table.md
 	@$(PYTHON) -m debug.labs labs --emulator qemu --keep \
 	    $(foreach lab,$(LABS),'$(lab)')
@@ -90,6 +96,9 @@ pristine: ## put the sources back as they were cloned; git stash keeps your chan
 check-%: setup $$(BUILD)/lamppost.elf # a chapter's exercise: your trace against the expected one
 	@$(PYTHON) -m tests.tutorial.check $* --build $(BUILD)
 
+# An exercise for Bochs needs the ISO.
+check-13: $$(BUILD)/lamppost.iso
+
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
 	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
 
@@ -98,6 +107,9 @@ fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, F
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench
+
+bench-explain: setup ## what explaining a log of 1 GiB costs, beside grep
+	@$(PYTHON) -m tests.bench.long_log
 
 bench-run: setup ## what lamppost run costs Linux, and how soon a death is told
 	@$(PYTHON) -m tests.bench.foreign

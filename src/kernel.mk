@@ -6,11 +6,13 @@
 #   BUILD    where the products go
 #   TRACE    0 leaves no trace of the stage protocol in the kernel
 #   NR_CPUS  how many CPUs the kernel supports
+#   PIE      1 builds a static PIE, which a loader may put elsewhere
 
 TREE    ?= .
 BUILD   ?= build
 TRACE   ?= 1
 NR_CPUS ?= 256
+PIE     ?= 0
 
 CC   = gcc
 LD   = ld
@@ -21,15 +23,21 @@ PYTHON  = /usr/bin/python3
 
 # No red zone: an interrupt would overwrite it.  No SSE in C: interrupts do
 # not save it.
-CFLAGS = -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel \
+CODE_0 = -fno-pic -mcmodel=kernel
+CODE_1 = -fpie -mcmodel=small -fvisibility=hidden
+CODE   = $(CODE_$(PIE))
+LINK_1 = -pie --no-dynamic-linker -z text -z norelro \
+	 -z pack-relative-relocs
+CFLAGS = -std=gnu11 -ffreestanding $(CODE) \
 	 -mgeneral-regs-only -mno-red-zone -fno-omit-frame-pointer \
 	 -fno-stack-protector -fno-asynchronous-unwind-tables \
 	 -O2 -g -Wall -Wextra -Werror -Wstrict-prototypes \
 	 -Wmissing-prototypes -Wundef -Wshadow \
 	 -fdebug-prefix-map=$(TREE)/= -fmacro-prefix-map=$(TREE)/= \
-	 -I$(TREE)/src -DTRACE=$(TRACE) -DNR_CPUS=$(NR_CPUS)
+	 -I$(TREE)/src -DTRACE=$(TRACE) -DNR_CPUS=$(NR_CPUS) \
+	 -DPIE=$(PIE)
 NASMFLAGS = -f elf64 -g -F dwarf -w+all -w+error -w-unknown-warning -I$(abspath $(BUILD))/ -Itrampoline/ \
-	    -DTRACE=$(TRACE)
+	    -DTRACE=$(TRACE) -DPIE=$(PIE)
 
 # What is being made, a line each: make V=1 shows the commands, make -s nothing.
 V ?=
@@ -57,8 +65,8 @@ kernel: $(BUILD)/lamppost.elf $(BUILD)/lamppost.iso
 # The settings of the last build: what they change is built anew.
 $(CONFIG): FORCE
 	@mkdir -p $(BUILD)
-	@echo '$(TRACE) $(NR_CPUS) $(TREE)' | cmp -s - $@ || \
-	    echo '$(TRACE) $(NR_CPUS) $(TREE)' > $@
+	@echo '$(TRACE) $(NR_CPUS) $(PIE) $(TREE)' | cmp -s - $@ || \
+	    echo '$(TRACE) $(NR_CPUS) $(PIE) $(TREE)' > $@
 
 $(BUILD)/stages.inc: $(TREE)/trampoline/stages.h $(CONFIG)
 	@$(PYTHON) -m debug.stages.generate --source $< --nasm $@ \
@@ -108,12 +116,15 @@ $(BUILD)/kernel/%.asm.o: $(TREE)/src/%.asm $(GENERATED) $(CONFIG) \
 $(BUILD)/kernel/smp/blob.asm.o: $(BLOBS)
 
 $(BUILD)/kernel.ld: $(TREE)/src/kernel.ld $(TREE)/src/mm/layout.h
-	@$(CC) -E -P -x c -I$(TREE)/src -o $@ $<
+	@$(CC) -E -P -x c -I$(TREE)/src -DPIE=$(PIE) -o $@ $<
 $(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
 	$(say) LD $@
 	$(Q)$(LD) -T $(BUILD)/kernel.ld -z max-page-size=0x1000 -z noexecstack \
-	    --no-warn-rwx-segments \
+	    --no-warn-rwx-segments $(LINK_$(PIE)) \
 	    -o $@ $(OBJECTS)
+	@if readelf -rW $@ | grep R_X86_64; then \
+	    echo "$@: expected no relocation but the relative ones in .relr.dyn," \
+	         "which the entry code applies" >&2; rm $@; exit 1; fi
 
 # One image for BIOS and UEFI machines: QEMU, Bochs, and a USB stick.
 GRUB_OPTIONS ?=

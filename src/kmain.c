@@ -38,6 +38,12 @@ static const void *boot_window(uint64_t physical)
     return (const void *)(KERNEL_BASE + physical);
 }
 
+static uint64_t kernel_lies_at(void)
+{
+    extern char kernel_start[];
+    return (uint64_t)kernel_start - KERNEL_BASE;
+}
+
 /* GS base and the BSP's block, so that everything below can light lamps,
  * print and fail in words. */
 static void become_cpu_0(void)
@@ -123,6 +129,9 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     console_printf("lamppost: loaded by %s, options \"%s\"\n",
                    bootinfo.protocol, bootinfo.cmdline);
 
+    if (PIE)
+        console_printf("a PIE at %#lx: the offset for lamppost's --symbols\n",
+                       kernel_lies_at());
     report_memory_map();
     frames_init(&bootinfo);
     STAGE(BSP_MEMORY);

@@ -64,6 +64,12 @@ def untraced_kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _make(_shared(tmp_path_factory) / "kernel-untraced", "TRACE=0")
 
 
+@pytest.fixture(scope="session")
+def pie_kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kernel that is a static PIE."""
+    return _make(_shared(tmp_path_factory) / "kernel-pie", "PIE=1")
+
+
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of this run; pytest-xdist gives each worker one of its own inside it."""
     own = tmp_path_factory.getbasetemp()

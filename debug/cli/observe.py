@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One machine, from its command line to the diagnosis: what `lamppost run` and ours share."""
+"""One machine, from its command line to the diagnosis: what `lamppost run` and ours share.
+
+What explains is imported while the machine boots: that takes half a second.
+"""
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from debug.cli.emulator import machine_for
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
-from debug.evidence import Ending
-from debug.explain.model import Status
-from debug.failures.row import Certainty
-from debug.report.diagnosis import Diagnosis, diagnose
-from debug.sources.elf_symbols import ElfSymbols, SymbolError
+from debug.evidence import Ending, NoSymbols
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.qemu_ending import not_started
 from debug.sources.qemu_evidence import NO_LOG
 from debug.sources.watch import INTERRUPTED, Watch
-from debug.stages.elf import own_table
-from debug.stages.gather import stages_of
+
+if TYPE_CHECKING:
+    from debug.report.diagnosis import Diagnosis
+    from debug.sources.elf_symbols import ElfSymbols
 
 
 class Logging(Enum):
@@ -50,6 +52,8 @@ class Wishes(Watch):
 
 def symbols_of(files: Sequence[tuple[Path, int]]) -> ElfSymbols:
     """The symbols; CommandError where a file can't be used."""
+    from debug.sources.elf_symbols import ElfSymbols, SymbolError
+
     try:
         return ElfSymbols(files)
     except SymbolError as error:
@@ -58,7 +62,7 @@ def symbols_of(files: Sequence[tuple[Path, int]]) -> ElfSymbols:
 
 def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
     """Run the emulator, watch it to its end and explain it.  Raises CommandError."""
-    symbols = symbols_of(wishes.symbols)
+    symbols = symbols_of(wishes.symbols) if wishes.symbols else None
     began = time.monotonic()
     run = _once(argv, wishes, symbols, wishes.logging is Logging.ALWAYS)
     first = _noted(run.diagnosis, *run.core)
@@ -77,14 +81,15 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         second = _once(argv, again, symbols, True, scratch_disks=True).diagnosis
     except CommandError as error:
         return _noted(first, f"a second run, with a log, failed: {error}")
-    if second.explanation.status is Status.HEALTHY or _ended_early(second):
+    if second.status == HEALTHY or _ended_early(second):
         return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
     note = f"{SECOND} is what this report shows: {missing}"
-    if second.explanation.status is not first.explanation.status:
+    if second.status != first.status:
         note = f"{SECOND} is what this report shows; of the first one: {first.explanation.headline}"
     return _noted(second, note, *run.core)
 
 
+HEALTHY = "healthy"  # the status of a report
 _WORDS = 6  # lines of an emulator that did not start
 SLACK = 10.0  # seconds: a run with a log is slower
 SECOND = "a second run, with exceptions and IPIs logged,"
@@ -92,10 +97,12 @@ SECOND = "a second run, with exceptions and IPIs logged,"
 
 def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
     """What the state at the end does not tell; empty if nothing, or if no second run would."""
-    evidence, status = first.evidence, first.explanation.status
+    from debug.failures.row import Certainty
+
+    evidence = first.evidence
     if NO_LOG not in evidence.limits or evidence.accelerator == "kvm":
         return ""
-    if status is Status.HEALTHY or evidence.ending is Ending.EMULATOR_DIED:
+    if first.status == HEALTHY or evidence.ending is Ending.EMULATOR_DIED:
         return ""
     if INTERRUPTED in evidence.messages or "-S" in argv:
         return ""
@@ -117,6 +124,12 @@ def _noted(diagnosis: Diagnosis, *notes: str) -> Diagnosis:
     return replace(diagnosis, explanation=replace(explanation, notes=(*notes, *explanation.notes)))
 
 
+def _warm_up() -> None:
+    """Import what explains and prints."""
+    importlib.import_module("debug.report.terminal")
+    importlib.import_module("debug.sources.elf_symbols")
+
+
 @dataclass(frozen=True)
 class _Run:
     diagnosis: Diagnosis
@@ -126,13 +139,19 @@ class _Run:
 def _once(
     argv: Sequence[str],
     wishes: Wishes,
-    symbols: ElfSymbols,
+    symbols: Optional[ElfSymbols],
     log: bool,
     scratch_disks: bool = False,
 ) -> _Run:
+    watched = replace(wishes, on_running=_warm_up)
     try:
-        with machine_for(argv, wishes, symbols, log, scratch_disks) as machine:
+        with machine_for(argv, watched, symbols or NoSymbols(), log, scratch_disks) as machine:
             evidence = machine.observe()
+            from debug.report.diagnosis import diagnose
+            from debug.stages.elf import own_table
+            from debug.stages.gather import stages_of
+
+            symbols = symbols or symbols_of(())
             evidence = replace(
                 evidence,
                 stages=evidence.stages or stages_of(machine.streams, evidence.memory),
@@ -144,7 +163,7 @@ def _once(
             diagnosis = diagnose(evidence)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))
-            if wishes.core is not None and diagnosis.explanation.status is not Status.HEALTHY:
+            if wishes.core is not None and diagnosis.status != HEALTHY:
                 return _Run(diagnosis, (machine.dump(wishes.core),))
             return _Run(diagnosis)
     except (CommandLineError, StartError) as error:

@@ -15,7 +15,6 @@ from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import Logging, Wishes, observe
 from debug.cli.show import add_report_options, show
-from debug.report.machine import bad_input
 from debug.report.safe import safe
 from debug.sources.command_line import scan
 from debug.sources.errors import CommandLineError
@@ -115,6 +114,8 @@ def run(options: argparse.Namespace) -> int:
         return _run(options)
     except CommandError as error:
         if options.json:
+            from debug.report.machine import bad_input
+
             print(json.dumps(bad_input(str(error)), indent=2))
         raise
 

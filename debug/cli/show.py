@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from debug.cli.exit_codes import of_status
-from debug.report import terminal
-from debug.report.diagnosis import Diagnosis
-from debug.report.machine import to_json
+
+if TYPE_CHECKING:
+    from debug.report.diagnosis import Diagnosis
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,9 @@ def add_report_options(parser: argparse.ArgumentParser) -> None:
 
 def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:
     """Print the report to stdout; the exit code of its verdict."""
+    from debug.report import terminal
+    from debug.report.machine import to_json
+
     if options.json:
         print(to_json(diagnosis))
     else:

@@ -29,7 +29,7 @@ _RECENT, _STORM = 64, 16  # of so many exceptions of a CPU, so many the same: a 
 
 # A line that says the kernel gave up.  Words that a healthy boot prints too are left out.
 _PANIC = re.compile(
-    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!)|unhandled exception|\bBUG: |"
+    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!)|unhandled exception|(?-i:\bBUG: )|"
     r"assertion .{0,60}failed|double fault|stack smashing detected).*$",
     re.MULTILINE,
 )

@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAMPOLINE_DEFAULT = 0x8000
 DEBUG_EXIT_PORT = 0xF4  # src/lib/exit.c
 MEMORY_MIB = 128
+LOAD_ADDRESS = 0x100000  # KERNEL_PHYSICAL of src/mm/layout.h
+ET_DYN = 3  # in an ELF header: a PIE
 # A boot that is the same to the last TSC value, however busy the host is.
 REPEATABLE = ("-icount", "shift=0,sleep=off", "-rtc", "base=2020-01-01,clock=vm")
 
@@ -50,7 +52,17 @@ class Kernel:
     @property
     def symbols(self) -> tuple[tuple[Path, int], ...]:
         """The kernel's ELF and the trampoline's, at the address where it runs."""
-        return ((self.elf, 0), (self.trampoline_elf, self.trampoline))
+        return ((self.elf, self.offset), (self.trampoline_elf, self.trampoline))
+
+    @property
+    def offset(self) -> int:
+        """How far from where it is linked the kernel runs: a PIE is linked at 0."""
+        try:
+            with open(self.elf, "rb") as file:
+                kind = file.read(18)[16:]
+        except OSError:
+            return 0
+        return LOAD_ADDRESS if int.from_bytes(kind, "little") == ET_DYN else 0
 
     def qemu(self, accel: str = "tcg") -> tuple[str, ...]:
         """The command line for QEMU, without any console or display option."""

@@ -205,6 +205,8 @@ class QemuMachine:
                 qmp.command("cont", timeout=MONITOR_TIMEOUT)
             else:
                 self._await_debugger(qmp, output)
+            if self._options.on_running is not None:
+                self._options.on_running()
             return self._watch(qmp, output, time.monotonic() + self._options.timeout)
         except QmpClosed:
             code = process.wait(5.0)
@@ -251,7 +253,7 @@ class QemuMachine:
                     Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",)
                 )
             if idle is not None and idle.wants_sample(now, output.activity):
-                if idle.sample(now, self._sample(qmp)):
+                if idle.sample(now, self._glance(qmp)):
                     return End(
                         Ending.STOPPED,
                         messages=(
@@ -276,8 +278,15 @@ class QemuMachine:
         why = BROKEN.get(str(status.get("status"))) if isinstance(status, dict) else None
         return End(Ending.EMULATOR_DIED, messages=(why,)) if why is not None else None
 
+    def _glance(self, qmp: QmpClient) -> str:
+        """All registers of the running machine, about; empty when it is not running."""
+        status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
+        if not isinstance(status, dict) or not status.get("running"):
+            return ""
+        return qmp.monitor("info registers -a", MONITOR_TIMEOUT)
+
     def _sample(self, qmp: QmpClient) -> str:
-        """All registers while nothing runs; empty when the machine is not running."""
+        """All registers of one moment; empty when the machine is not running."""
         status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
         if not isinstance(status, dict) or not status.get("running"):
             return ""

@@ -23,6 +23,7 @@ class Watch:
     on_output: called with each piece of console output, raw; of consoles that repeat each other
         only with the first.
     stop_when: polled; the observation ends when it says True.
+    on_running: called once, when the machine runs: there is time while it boots (QEMU).
     """
 
     timeout: float = 60.0
@@ -32,6 +33,7 @@ class Watch:
     keep_dir: Optional[Path] = None
     on_output: Optional[Callable[[bytes], None]] = None
     stop_when: Optional[Callable[[], bool]] = None
+    on_running: Optional[Callable[[], None]] = None
 
     def plain(self) -> dict[str, Any]:
         """These fields alone, of any class that adds others."""

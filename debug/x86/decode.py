@@ -6,10 +6,9 @@ The one module that knows the disassembler library.  [SDM 2 "Instruction Format"
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any, Optional
-
-import capstone
-from capstone import x86_const
 
 from debug.x86.instruction import (
     ImmediateOperand,
@@ -19,6 +18,22 @@ from debug.x86.instruction import (
     Operand,
     RegisterOperand,
 )
+
+
+def _library() -> Any:
+    """The disassembler.  It imports distutils, whose hook would load all of setuptools first; that
+    takes longer than everything else here."""
+    hooks = [finder for finder in sys.meta_path if type(finder).__name__ == "DistutilsMetaFinder"]
+    for hook in hooks:
+        sys.meta_path.remove(hook)
+    try:
+        return importlib.import_module("capstone")
+    finally:
+        sys.meta_path[:0] = hooks
+
+
+capstone = _library()
+x86_const = importlib.import_module("capstone.x86_const")
 
 MAX_LENGTH = 15  # bytes of one instruction
 

@@ -3,13 +3,15 @@
 ; Where a boot loader enters the kernel, and the BSP's way from 32-bit
 ; protected mode to kmain() in 64-bit mode.
 ;
-; The .boot sections are linked at their physical addresses and run there; the
-; rest of the kernel is linked KERNEL_BASE higher.
+; Section .boot is linked at its physical address and runs there, or as far
+; from there as the loader put the whole kernel (make PIE=1); the rest of the
+; kernel is linked KERNEL_BASE higher.  So nothing here may name an address:
+; 32-bit code reaches its data from EBP, 64-bit code from RIP.
 
 %include "constants.inc"
 %include "stages.inc"
 
-%define STAGE_RETURN32(label) label
+%define STAGE_RETURN32(label) AT(label)
 %define EMIT32 emit32
 %define EMIT64 emit64
 %include "stage.inc"
@@ -17,43 +19,41 @@
 
 COM1_LSR_TEMT       equ 0x40    ; all was sent
 
-MULTIBOOT1_MAGIC    equ 0x1badb002
-MULTIBOOT1_ALIGN    equ 1 << 0
-MULTIBOOT1_MEMORY   equ 1 << 1
-MULTIBOOT1_ADDRESS  equ 1 << 16
 MULTIBOOT2_MAGIC    equ 0xe85250d6
 MULTIBOOT2_I386     equ 0
 
-extern kernel_load_end, kernel_end
-extern boot_stack_top, kmain, trace_bsp_adopt
+extern kernel_start, kernel_relocations, kernel_relocations_end
+extern boot_stack_top, kmain
 
-section .boot.header progbits alloc noexec nowrite align=8
+; What follows is one section, so that the distances in it are known here.
+%define AT(label) ebp + (label) - boot_base
 
-; The address fields let `qemu -kernel` load this ELF64: it refuses one that
-; it would have to load by its program headers [Multiboot 0.6.96 "3.1.3"].
-multiboot1:
-    dd MULTIBOOT1_MAGIC
-    dd MULTIBOOT1_FLAGS
-    dd -(MULTIBOOT1_MAGIC + MULTIBOOT1_FLAGS)
-    dd multiboot1
-    dd KERNEL_PHYSICAL
-    dd kernel_load_end - KERNEL_BASE
-    dd kernel_end - KERNEL_BASE
-    dd boot_start32
-MULTIBOOT1_FLAGS equ MULTIBOOT1_ALIGN | MULTIBOOT1_MEMORY | MULTIBOOT1_ADDRESS
+; STORE_ADDRESS place, address: both in this section.  CLOBBERS EAX
+%macro STORE_ADDRESS 2
+    lea eax, [AT(%2)]
+    mov [AT(%1)], eax
+%endmacro
 
-    align 8, db 0
+section .boot progbits alloc exec write align=4096
+
+; The header of Multiboot 1 stands in src/kernel.ld.
+
 multiboot2:
     dd MULTIBOOT2_MAGIC
     dd MULTIBOOT2_I386
     dd multiboot2_end - multiboot2
     dd -(MULTIBOOT2_MAGIC + MULTIBOOT2_I386 + (multiboot2_end - multiboot2))
+%if PIE
+    dw 10, 0                    ; relocatable: anywhere that the boot page
+    dd 24                       ; tables map [Multiboot2 2.0 "3.1.12"]
+    dd KERNEL_PHYSICAL, BOOT_MAP_SIZE - 1, PAGE_SIZE
+    dd 1                        ; as low as possible
+%endif
     dw 0, 0                     ; the end tag
     dd 8
 multiboot2_end:
 
-section .boot.data progbits alloc noexec write align=16
-
+    align 16, db 0
 boot_gdt:
     dq 0
     dq DESCRIPTOR_CODE64
@@ -61,7 +61,11 @@ boot_gdt:
 .end:
 boot_gdt_pointer:
     dw boot_gdt.end - boot_gdt - 1
-    dd boot_gdt
+.base:
+    dd 0
+boot_far64:
+    dd 0
+    dw SELECTOR_CODE64
 
 boot_magic:     dd 0
 boot_info:      dd 0
@@ -80,16 +84,19 @@ boot_trace_control:             ; struct trace_control
     dd 1                        ; slots
     dd 1                        ; claimed
     dd TRACE_RECORD_SIZE
-    dq boot_trace_record
+    dq 0                        ; records
     dq 0, 0
+boot_base:
 boot_trace_record:              ; struct trace_record
     dd 0xffffffff               ; apic_id
     dd 0                        ; count
-    dq boot_trace_entries
+    dq 0                        ; entries
     dd TRACE_BSP_ENTRIES
     times TRACE_RECORD_SIZE - 20 - 8 db 0
-    dd boot_trace_control
+    dd 0                        ; control
     dd 1                        ; owner: slot 0
+%else
+boot_base:
 %endif
 
 ; COM1 at 115 200 baud, eight bits, FIFOs on: port offset, value.
@@ -111,25 +118,28 @@ bochs_shutdown:
     db "Shutdown"
 .end:
 
-section .boot.bss nobits alloc noexec write align=4096
-
-alignb PAGE_SIZE
+align PAGE_SIZE, db 0
 global boot_pml4
-boot_pml4:      resb PAGE_SIZE
-boot_pdpt_low:  resb PAGE_SIZE
-boot_pdpt_high: resb PAGE_SIZE
-boot_pd:        resb PAGE_SIZE
+boot_pml4:      times PAGE_SIZE db 0
+boot_pdpt_low:  times PAGE_SIZE db 0
+boot_pdpt_high: times PAGE_SIZE db 0
+boot_pd:        times PAGE_SIZE db 0
 %if TRACE
 global boot_trace_entries
-boot_trace_entries: resb TRACE_BSP_ENTRIES << TRACE_ENTRY_SHIFT
+boot_trace_entries: times TRACE_BSP_ENTRIES << TRACE_ENTRY_SHIFT db 0
 %endif
 
 PAGE_PRESENT_WRITE  equ 3
 PAGE_LARGE          equ 1 << 7
 PAGE_ENTRIES        equ 512
 
+; The word that lends its place for the one call that tells 32-bit code where
+; it runs; the loader's stack is not relied upon, and what lies there is put
+; back.
+BORROWED_WORD       equ 0x7bfc
+
 bits 32
-section .boot.text progbits alloc exec nowrite align=16
+align 16
 
 ; boot_start32: the entry point.
 ;
@@ -147,21 +157,31 @@ global boot_start32:function (boot_start32.end - boot_start32)
 boot_start32:
     cli
     cld
-    mov [boot_magic], eax
-    mov [boot_info], ebx
+    mov ecx, [BORROWED_WORD]
+    mov esp, BORROWED_WORD + 4
+    call .here
+.here:
+    pop ebp
+    mov [BORROWED_WORD], ecx
+    add ebp, boot_base - .here
+    mov [AT(boot_magic)], eax
+    mov [AT(boot_info)], ebx
 
-    mov esi, com1_setup
+    lea esi, [AT(com1_setup)]
+    lea ecx, [AT(com1_setup.end)]
 .com1:
     lodsw
     movzx edx, al
     add edx, COM1_DATA
     mov al, ah
     out dx, al
-    cmp esi, com1_setup.end
+    cmp esi, ecx
     jb .com1
 
 %if TRACE
-    mov ebp, boot_trace_record
+    STORE_ADDRESS boot_trace_control + TRACE_CONTROL_RECORDS, boot_trace_record
+    STORE_ADDRESS boot_trace_record + TRACE_RECORD_CONTROL, boot_trace_control
+    STORE_ADDRESS boot_trace_record + TRACE_RECORD_ENTRIES, boot_trace_entries
     TRACE_IDENTIFY
 %endif
     STAGE BSP_PROT32
@@ -181,14 +201,14 @@ boot_start32:
 .efer_chosen:
 
     ; One GiB, at 0 and at KERNEL_BASE, in pages of 2 MiB.
-    mov dword [boot_pml4], boot_pdpt_low + PAGE_PRESENT_WRITE
-    mov dword [boot_pml4 + 8 * 511], boot_pdpt_high + PAGE_PRESENT_WRITE
-    mov dword [boot_pdpt_low], boot_pd + PAGE_PRESENT_WRITE
-    mov dword [boot_pdpt_high + 8 * 510], boot_pd + PAGE_PRESENT_WRITE
+    STORE_ADDRESS boot_pml4, boot_pdpt_low + PAGE_PRESENT_WRITE
+    STORE_ADDRESS boot_pml4 + 8 * 511, boot_pdpt_high + PAGE_PRESENT_WRITE
+    STORE_ADDRESS boot_pdpt_low, boot_pd + PAGE_PRESENT_WRITE
+    STORE_ADDRESS boot_pdpt_high + 8 * 510, boot_pd + PAGE_PRESENT_WRITE
     mov eax, PAGE_PRESENT_WRITE | PAGE_LARGE
     xor ecx, ecx
 .entry:
-    mov [boot_pd + ecx * 8], eax
+    mov [AT(boot_pd) + ecx * 8], eax
     add eax, LARGE_PAGE_SIZE
     inc ecx
     cmp ecx, PAGE_ENTRIES
@@ -199,7 +219,7 @@ boot_start32:
     mov cr4, eax
     STAGE BSP_PAE
 
-    mov eax, boot_pml4
+    lea eax, [AT(boot_pml4)]
     mov cr3, eax
     STAGE BSP_CR3
 
@@ -214,13 +234,15 @@ boot_start32:
     ; now: PE=1 PAE=1 LME=1 LMA=1 PG=1 CS.L=0 -> compatibility mode
     STAGE BSP_PG
 
-    lgdt [boot_gdt_pointer]
-    jmp SELECTOR_CODE64:boot_start64
+    STORE_ADDRESS boot_gdt_pointer.base, boot_gdt
+    lgdt [AT(boot_gdt_pointer)]
+    STORE_ADDRESS boot_far64, boot_start64
+    jmp far [AT(boot_far64)]
 
 ; Say on port 0xE9 and COM1 why the kernel can't run here, and end the machine
 ; as machine_exit() in src/lib/exit.c does.
 .refuse:
-    mov esi, no_long_mode
+    lea esi, [AT(no_long_mode)]
 .character:
     mov dx, COM1_LSR            ; the UART holds few bytes, and the machine's
     mov ecx, TRACE_COM1_POLLS   ; end must not cut off the last
@@ -239,7 +261,7 @@ boot_start32:
     mov al, EXIT_NO_LONG_MODE
     out ISA_DEBUG_EXIT, al
     mov dx, BOCHS_SHUTDOWN
-    mov esi, bochs_shutdown
+    lea esi, [AT(bochs_shutdown)]
     mov ecx, bochs_shutdown.end - bochs_shutdown
     rep outsb
 .halt:
@@ -266,7 +288,7 @@ boot_start64:
     mov gs, eax
     ; now: PE=1 PAE=1 LME=1 LMA=1 PG=1 CS.L=1 -> 64-bit mode
     STAGE BSP_LONG64
-    mov rax, boot_start64_high
+    lea rax, [rel boot_start64_high]
     jmp rax
 .end:
 
@@ -281,11 +303,45 @@ section .text progbits alloc exec nowrite align=16
 ; STACK the boot stack                  INTERRUPTS off   STAGES BSP_HIGH
 global boot_start64_high:function (boot_start64_high.end - boot_start64_high)
 boot_start64_high:
-    mov rsp, boot_stack_top
+    lea rsp, [rel boot_stack_top]
     STAGE BSP_HIGH
+%if PIE
+    ; Every relocation is of one kind, an address that moves with the kernel
+    ; (the build checks it).  RSI to RDI: words that are even name the place of
+    ; one, those that are odd say by bit which of the 63 places after the last
+    ; word's are others [gABI "Relative Relocation Table"].
+    lea rdx, [rel kernel_start]
+    mov rax, KERNEL_BASE + KERNEL_LINKED
+    sub rdx, rax                ; how far from where it was linked
+    lea rsi, [rel kernel_relocations]
+    lea rdi, [rel kernel_relocations_end]
+.word:
+    cmp rsi, rdi
+    jae .relocated
+    lodsq
+    shr rax, 1
+    jc .bits
+    lea rcx, [rax * 2 + rdx]
+    add [rcx], rdx
+    add rcx, 8
+    jmp .word
+.bits:
+    mov r8, rcx
+    add rcx, 63 * 8
+.bit:
+    shr rax, 1
+    jnc .unmarked
+    add [r8], rdx
+.unmarked:
+    add r8, 8
+    test rax, rax
+    jnz .bit
+    jmp .word
+.relocated:
+%endif
     ENABLE_FPU
-    mov edi, [boot_magic]
-    mov esi, [boot_info]
+    mov edi, [rel boot_magic]
+    mov esi, [rel boot_info]
     xor ebp, ebp                ; backtraces end here
     push 0
     jmp kmain

@@ -21,6 +21,8 @@
 #define DEVICE_BASE 0xffffffffe0000000
 
 #define KERNEL_PHYSICAL 0x100000
+/* Where it is linked to lie: a PIE at 0, and the loader says where it is. */
+#define KERNEL_LINKED (PIE ? 0 : KERNEL_PHYSICAL)
 /* The boot page tables map this much, low and at KERNEL_BASE. */
 #define BOOT_MAP_SIZE 0x40000000
 

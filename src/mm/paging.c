@@ -84,6 +84,8 @@ bool paging_is_mapped(uint64_t address)
     return paging_entry(address);
 }
 
+extern char kernel_start[];
+
 /* The image between two of the linker script's symbols. */
 static void map_image(const char *start, const char *end, uint64_t flags)
 {
@@ -117,8 +119,7 @@ void paging_init(const struct bootinfo *info)
     root = frames_allocate(1);
 
     /* .boot holds the BSP's trace record, which stays in use. */
-    map_image((char *)KERNEL_BASE + KERNEL_PHYSICAL, kernel_text_start,
-              PAGE_WRITE | PAGE_NX);
+    map_image(kernel_start, kernel_text_start, PAGE_WRITE | PAGE_NX);
     map_image(kernel_text_start, kernel_rodata_start, 0);
     map_image(kernel_rodata_start, kernel_data_start, PAGE_NX);
     map_image(kernel_data_start, kernel_end, PAGE_WRITE | PAGE_NX);

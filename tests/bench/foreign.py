@@ -2,8 +2,8 @@
 """`make bench-run`: what `lamppost run` costs a machine that nobody here built.
 
 A healthy boot of Debian's Linux, with and without it in turn, until init speaks; and a triple fault
-of tests/foreign, from its notice to the printed verdict.  Processor time is what a busy host leaves
-comparable; both ratios are printed.
+of tests/foreign, from its notice to the printed verdict.  A busy host only adds: the best of each is
+taken, and processor time is printed beside the clock.
 """
 
 from __future__ import annotations
@@ -125,16 +125,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(seconds: float, alone: list[Boot], under: list[Boot], logged: list[Boot]) -> int:
-    walls = [median([boot.wall for boot in boots]) for boots in (alone, under, logged)]
-    cpus = [median([boot.cpu for boot in boots]) for boots in (alone, under, logged)]
-    print("A healthy boot of Linux, medians of seconds, and how many times the boot alone\n")
+    walls = [min(boot.wall for boot in boots) for boots in (alone, under, logged)]
+    cpus = [min(boot.cpu for boot in boots) for boots in (alone, under, logged)]
+    print("A healthy boot of Linux, seconds of the best one, and how many times the boot alone\n")
     print("                        clock        processors")
     for name, wall, cpu in zip(("alone", "lamppost run", "lamppost run --log"), walls, cpus):
         print(f"  {name:20}{wall:6.1f} {wall / walls[0]:5.2f}   {cpu:8.1f} {cpu / cpus[0]:5.2f}")
     print(f"\nA foreign triple fault: {seconds * 1000:.0f} ms from its notice to the report.")
-    bad = cpus[1] / cpus[0] > LIMIT or seconds > SOON
+    bad = walls[1] / walls[0] > LIMIT or seconds > SOON
     if bad:
-        print(f"expected at most {LIMIT} of the processors' time, and {SOON} s", file=sys.stderr)
+        print(f"expected at most {LIMIT} times the boot alone, and {SOON} s", file=sys.stderr)
     return 1 if bad else 0
 
 

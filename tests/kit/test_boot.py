@@ -11,6 +11,7 @@ from typing import Any, Callable, Sequence
 
 import pytest
 
+from debug.stages.elf import read_table
 from tests.kit.build import c_kernel, gas_kernel, nasm_kernel
 from tests.tree import TREE
 
@@ -181,3 +182,16 @@ def test_the_diagnosis_names_the_last_lamp_in_c(tmp_path: Path) -> None:
 def test_a_healthy_kernel_with_lamps_is_healthy(build: Build, tmp_path: Path) -> None:
     report = diagnosis(build(tmp_path, "APS=1", "ROUNDS=1", "STATE"), 2)
     assert (report["status"], report["causes"]) == ("healthy", [])
+
+
+def test_a_stage_of_the_kernels_own_is_told_in_its_own_words(tmp_path: Path) -> None:
+    kernel = c_kernel(tmp_path, 64, "BROKEN")
+    own = read_table(str(kernel)).get(0x8A)
+    assert own is not None and own.name == "OWN_STAGE_C"
+    for symbols, known in ((("--symbols", str(kernel)), True), ((), False)):
+        command = [TREE / "debug/lamppost", "run", *symbols, "--", *MACHINE, "-kernel", str(kernel)]
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, timeout=LIMIT, check=False
+        )
+        said = " ".join(done.stdout.decode("utf-8", "replace").split())
+        assert (f"last stage 8a: {own.became}" in said) is known, said

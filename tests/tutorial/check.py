@@ -89,13 +89,21 @@ def difference(boot: Boot, events: Sequence[StageEvent], came: Explanation) -> O
     return None
 
 
+def command_line(boot: Boot, kernel: Kernel) -> Sequence[str]:
+    """How an exercise's machine is started."""
+    if boot.emulator == "bochs":
+        return kernel.bochs()
+    ours = replace(kernel, extra=REPEATABLE).qemu()
+    return [boot.image if boot.image and word == str(kernel.elf) else word for word in ours]
+
+
 def check(exercise: Exercise, kernel: Kernel) -> int:
     """Boot and compare; prints the first difference."""
     for program in host.others():
         print(f"note: {program}")
     for boot in exercise.boots:
-        kernel = replace(kernel, cpus=boot.cpus, options=boot.options, extra=REPEATABLE)
-        seen = observe(kernel.qemu(), watch(kernel))
+        kernel = replace(kernel, cpus=boot.cpus, options=boot.options)
+        seen = observe(command_line(boot, kernel), watch(kernel))
         wrong = difference(boot, seen.evidence.stages, seen.explanation)
         if wrong is not None:
             print(f"{exercise.chapter}: not yet\n  {wrong}")

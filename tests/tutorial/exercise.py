@@ -3,6 +3,8 @@
 
     cpus = 2                    how many CPUs to boot with (4)
     options = "smp=serial"      the kernel's command line ("")
+    emulator = "bochs"          where it is booted ("qemu")
+    image = "build/x.elf"       another kernel than ours, for QEMU
     bsp = "b0 b1 … c7=2 c9"     the BSP's stages; … stands for any stages, also none, and a
                                 stage without = for that stage with any argument
     ap = "10 11 … a6"           those of every AP that lights a lamp
@@ -35,6 +37,8 @@ class Boot:
     ap: tuple[str, ...]
     aps: int
     chain: Optional[tuple[str, ...]]
+    emulator: str = "qemu"
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,4 +81,6 @@ def _boot(table: Mapping[str, Any]) -> Boot:
         tuple(table.get("ap", "…").split()),
         int(table.get("aps", cpus - 1)),
         tuple(chain.split()) if chain is not None else None,
+        table.get("emulator", "qemu"),
+        table.get("image", ""),
     )

@@ -16,7 +16,7 @@ from debug.explain.findings import (
     SelectorUse,
 )
 from debug.explain.findings.tables import HandlerFaults, HandlerUnreachable, SharedTss, ShiftedFrame
-from debug.explain.model import Explanation, Status
+from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
 from debug.x86.refusals import Check
@@ -49,6 +49,30 @@ def _shifted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if found is None:
         return None
     return certain(found, explanation.first(SelectorFault, found.cpu))
+
+
+def _no_eoi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A CPU idles while its APIC holds an interrupt in service, and so holds others back.
+
+    An interrupt in service blocks those of its own priority class and below
+    [SDM 3A "Interrupt, Task, and Processor Priority"].
+    """
+    for cpu in evidence.cpus:
+        view, apic = explanation.view(cpu.index), cpu.apic
+        if apic is None or view is None or view.state is not CpuState.IDLE:
+            continue
+        served = max((vector for vector in apic.isr if vector >= 32), default=0)
+        held = [vector for vector in apic.irr if vector >> 4 <= served >> 4]
+        if not served:
+            continue
+        lines = [
+            f"CPU {cpu.index} halts with interrupts on, and its local APIC still has vector"
+            f" {served:#x} in service: the handler sent no EOI"
+        ]
+        if held:
+            lines.append(f"vector {held[-1]:#x} is pending, and held back by the one in service")
+        return likely(cpu=cpu.index, extra=tuple(lines))
+    return None
 
 
 def _failed(*checks: Check) -> Matcher:
@@ -152,6 +176,21 @@ ROWS = (
         _shifted,
         ("error-code-not-popped",),
         over=("iret-frame-bad",),
+    ),
+    Row(
+        "eoi-missing",
+        "an interrupt handler sends no EOI: the local APIC delivers nothing more of its class",
+        Place.DELIVERY,
+        ("exactly one timer tick", "interrupts stop after the first", "keyboard works once"),
+        "a CPU halts with interrupts on while a bit of its in-service register is set",
+        "the in-service register is 0 when no handler runs",
+        "write 0 to the local APIC's EOI register (offset B0H, MSR 80BH) before the handler returns",
+        "Signaling Interrupt Servicing Completion",
+        chapters.EXCEPTIONS,
+        ("IRQ-06",),
+        _no_eoi,
+        ("timer-without-eoi",),
+        over=("selftest-failed", "cpu-there-not-seen", "lock-not-released", "flag-never-set"),
     ),
     Row(
         "handler-faults",

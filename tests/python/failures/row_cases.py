@@ -873,3 +873,62 @@ CASES += [
     ),
     Case("barrier-lacks-a-cpu", "certain", says("panic: a barrier does not open"), OTHER_PANIC),
 ]
+
+
+# Rows that a state, an error code or the kernel's own word tells.
+
+
+def stuck(vectors: tuple[int, ...]) -> Callable[[], Machine]:
+    """The AP idles; these vectors are in service in its APIC."""
+
+    def machine() -> Machine:
+        made = Machine()
+        made.ap = replace(made.ap, apic=LocalApic(apic_id=1, isr=vectors, irr=(0x41,)))
+        return made
+
+    return machine
+
+
+def masked(a20: bool) -> Callable[[], Machine]:
+    """The AP runs in protected mode, with the address line as it is."""
+
+    def machine() -> Machine:
+        regs = replace(registers("prot32", rip=0x8100, rsp=0x7000), a20=a20)
+        return at(b"\x90" * 64, 0x10, 0x11, 0x12, 0x13, place=0x8100).stop(regs, moved=True)
+
+    return machine
+
+
+def load_from(address: int) -> Machine:
+    """MOVAPS of an operand: #GP(0) where it is not a multiple of 16."""
+    machine = at(b"\x0f\x28\x03", *UNTIL_C, 0xA0)  # movaps xmm0, [rbx]
+    regs = registers(rip=CODE, rbx=address, rsp=STACKS + 5 * PAGE, idtr=NULL_IDT)
+    return machine.kill(regs, 13, 0)
+
+
+def trap_to(offset: int) -> Machine:
+    """INT3 through a gate with this offset, which can't be delivered."""
+    machine = at(b"\xcc\x90", *UNTIL_C, 0xA0)
+    machine.gate(3, offset)
+    return machine.kill(registers(rip=CODE + 1, rsp=STACKS + 5 * PAGE), 3)
+
+
+def words(text: str) -> Callable[[], Machine]:
+    """A kernel that gave up with these words."""
+    return says(f"panic: {text}")
+
+
+CASES += [
+    Case("eoi-missing", "likely", stuck((0x40,)), stuck(())),
+    Case("a20-closed", "likely", masked(False), masked(True)),
+    Case("operand-misaligned", "certain", lambda: load_from(0x7008), lambda: load_from(0x7010)),
+    Case(
+        "handler-non-canonical",
+        "certain",
+        lambda: trap_to(0x1234_5678_0000_0000),
+        lambda: trap_to(KERNEL + 0x8000),
+    ),
+    Case("out-of-memory", "certain", lambda: ended(0x18), lambda: ended(0x17)),
+    Case("too-many-cpus", "certain", lambda: ended(0x1B), lambda: ended(0x17)),
+    Case("stack-smashed", "likely", words("stack smashing detected"), OTHER_PANIC),
+]
