@@ -46,6 +46,7 @@ demo: setup kernel ## four CPUs come up, then a broken build is explained
 run: setup $(own) ## boot the kernel under QEMU in this terminal
 	@$(LAMPPOST) run $(machine) $(headless)
 
+bochs: GRUB_OPTIONS = $(OPTIONS)
 bochs: setup $(own) ## boot it under Bochs, stopping at every mode switch
 	@$(LAMPPOST) bochs $(machine) $(headless)
 

@@ -5,7 +5,9 @@
  */
 #include <stddef.h>
 
+#include "cpu/percpu.h"
 #include "cpu/registers.h"
+#include "cpu/ring3.h"
 #include "lib/exit.h"
 #include "mm/layout.h"
 #include "smp/lcpu.h"
@@ -51,6 +53,15 @@ void constants(void)
     SAME(SELECTOR_CODE64);
     SAME(SELECTOR_DATA);
     SAME(SELECTOR_CODE32);
+    SAME(SELECTOR_USER_CODE);
+    SAME(SELECTOR_USER_DATA);
+    SAME(RFLAGS_RESERVED1);
+    SAME(VECTOR_RING3);
+    SAME(RING3_QUESTION);
+    FIELD(TRAP_VECTOR, trap_frame, vector);
+    FIELD(TRAP_CS, trap_frame, cs);
+    FIELD(PERCPU_RSP0, percpu, tables.tss.rsp);
+    FIELD(PERCPU_USER_RSP, percpu, user_rsp);
 
     SAME(EXIT_NO_LONG_MODE);
     SAME(ISA_DEBUG_EXIT);

@@ -11,6 +11,7 @@
 #include "boot/bootinfo.h"
 #include "boot/options.h"
 #include "cpu/percpu.h"
+#include "cpu/ring3.h"
 #include "lib/console.h"
 #include "lib/exit.h"
 #include "mm/frames.h"
@@ -168,6 +169,7 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     sched_init();
     scheduler_gate_open();
     STAGE(BSP_SCHEDULER);
+    ring3_init();
     smp_listen();
     timer_start();
     timer_prove();

@@ -105,6 +105,17 @@ STAGE(0xa7, AP_INTERRUPTS, long64,
       "the AP takes interrupts: other CPUs may call it, and its timer runs",
       "work, or a reason to halt")
 
+/* Any CPU, at work. */
+STAGE(0x80, RING3_ENTERING, long64,
+      "the next instructions enter ring 3",
+      "user pages, user selectors, RSP0 and the SYSCALL MSRs")
+STAGE(0x81, RING3_SYSCALL, long64,
+      "SYSCALL came from ring 3 and the kernel is on its own stack",
+      "SYSRET with ring 3's RIP, RFLAGS, RSP and GS base")
+STAGE(0x82, RING3_BACK, long64,
+      "the CPU came back from ring 3 through an interrupt",
+      "nothing: the trip is over")
+
 /* The BSP, from the loader to C and on. */
 STAGE(0xb0, BSP_PROT32, prot32,
       "the boot loader entered the kernel in 32-bit protected mode",
@@ -203,8 +214,14 @@ STAGE(0xe1, PANIC, long64,
 STAGE(0xe2, STOPPED, long64,
       "another CPU's panic stopped this CPU by NMI",
       "nothing: it halts")
+STAGE(0xe3, PANIC_NESTED, long64,
+      "the panic's report itself failed: an exception or panic inside it",
+      "nothing: the machine ends")
 STAGE(0xe4, BOOT_ERROR, long64,
       "the kernel can't go on: the argument is the exit code",
       "the message on the console says what to do")
+STAGE(0xe5, IPI_UNANSWERED, long64,
+      "the CPU with the APIC ID in the argument did not answer an IPI in time",
+      "the panic that follows says which and where it stands")
 
 /* clang-format on */

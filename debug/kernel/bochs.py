@@ -17,14 +17,18 @@ ONLINE = r"of \d+ CPUs online"
 
 
 def run(kernel: Kernel, headless: bool) -> int:
-    """For a person: a prompt at each stop.  Headless: every stop, until all CPUs are online."""
+    """For a person: a prompt at each stop.  Headless: every stop, until all CPUs are online.
+
+    With a self-test, which ends the machine, until it does.
+    """
+    ends_itself = "selftest" in kernel.options.split()
     symbols = symbols_of(kernel.symbols)
     settings = Settings(
         points=breakpoints(symbols, kernel.trampoline, entry_of(kernel.elf)),
         symbols=symbols,
         headless=headless,
         timeout=HEADLESS_TIMEOUT,
-        until=ONLINE if headless else None,
+        until=ONLINE if headless and not ends_itself else None,
         cpus=kernel.cpus,
     )
     try:

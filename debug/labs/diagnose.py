@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from debug.cli.observe import Wishes, observe
-from debug.labs.lab import CERTAINTIES, Expectation, Lab
+from debug.labs.lab import CERTAINTIES, SETTLES, Expectation, Lab
 from debug.labs.workshop import build
 from debug.report.diagnosis import Diagnosis
 
 # Bochs interprets: on a busy host a guest's two seconds take it half a minute.
 BOCHS_PATIENCE = 4
-SETTLES = 3.0  # seconds without output after the CPUs were counted
 _COUNTED = re.compile(rb"[0-9]+ of [0-9]+ CPUs online")  # src/kmain.c
 
 
@@ -23,9 +22,11 @@ _COUNTED = re.compile(rb"[0-9]+ of [0-9]+ CPUs online")  # src/kmain.c
 class Settled:
     """Sees that our kernel has counted its CPUs and nothing was written for a while since.
 
-    What a lab's CPUs do after that, they do for ever: nobody need wait for the timeout.
+    What most labs' CPUs do after that, they do for ever: nobody need wait for the timeout.  Where
+    the kernel itself waits for something, the lab says for how long.
     """
 
+    settles: float  # seconds
     on_output: Optional[Callable[[bytes], None]] = None
     _tail: bytes = b""
     _last: Optional[float] = None
@@ -39,7 +40,7 @@ class Settled:
             self.on_output(data)
 
     def is_over(self) -> bool:
-        return self._last is not None and time.monotonic() - self._last > SETTLES
+        return self._last is not None and time.monotonic() - self._last > self.settles
 
 
 def diagnose(
@@ -57,9 +58,10 @@ def diagnose(
         argv = replace(kernel, extra=lab.qemu).qemu()
     else:
         argv = replace(kernel, extra=lab.bochs).bochs()
-    settled = Settled(on_output)
+    patience = BOCHS_PATIENCE if emulator == "bochs" else 1
+    settled = Settled(lab.settles * (patience if lab.settles > SETTLES else 1), on_output)
     wishes = Wishes(
-        timeout=lab.timeout * (BOCHS_PATIENCE if emulator == "bochs" else 1),
+        timeout=lab.timeout * patience,
         cpus=lab.cpus,
         symbols=kernel.symbols,
         on_output=settled.take,

@@ -41,6 +41,9 @@ class Expectation:
     newer: Optional["Expectation"] = None  # what a newer emulator, which behaves otherwise, shows
 
 
+SETTLES = 3.0  # seconds without output after the CPUs were counted, and the machine is done
+
+
 @dataclass(frozen=True)
 class Lab:
     """A bug in the kernel, or a machine option that breaks it."""
@@ -54,6 +57,7 @@ class Lab:
     qemu: tuple[str, ...] = ()  # more arguments for QEMU
     bochs: tuple[str, ...] = ()
     timeout: float = 30.0
+    settles: float = SETTLES
     core: tuple[str, ...] = ()  # emulators that make test runs it on; make labs runs all
 
     @property
@@ -107,6 +111,7 @@ def load(lab_id: str) -> Lab:
             qemu=tuple(table.get("qemu-arguments", ())),
             bochs=tuple(table.get("bochs-arguments", ())),
             timeout=table.get("timeout", 30.0),
+            settles=table.get("settles", SETTLES),
             core=EMULATORS if table.get("core") is True else tuple(table.get("core") or ()),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@
 #define DESCRIPTOR_TYPE_TSS (9ull << 40) /* 64-bit TSS, available */
 
 #define GATE_PRESENT   0x80u
+#define GATE_DPL3      0x60u /* ring 3 may use it with INT */
 #define GATE_INTERRUPT 0x0eu /* 64-bit interrupt gate: clears IF */
 
 struct gate {
@@ -46,6 +47,7 @@ void idt_init(void)
             .offset_high = (uint32_t)(offset >> 32),
         };
     }
+    idt[VECTOR_RING3].type |= GATE_DPL3;
 }
 
 void descriptors_load(struct descriptor_tables *tables,
@@ -65,6 +67,8 @@ void descriptors_load(struct descriptor_tables *tables,
         DESCRIPTOR_PRESENT | DESCRIPTOR_TYPE_TSS | (sizeof *tss - 1) |
         (base & 0xffffff) << 16 | (base >> 24 & 0xff) << 56;
     tables->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
+    tables->gdt[SELECTOR_USER_DATA / 8] = DESCRIPTOR_USER_DATA;
+    tables->gdt[SELECTOR_USER_CODE / 8] = DESCRIPTOR_USER_CODE64;
 
     struct pseudo_descriptor gdtr = {sizeof tables->gdt - 1,
                                      (uint64_t)tables->gdt};

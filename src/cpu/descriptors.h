@@ -23,7 +23,7 @@ struct tss {
 _Static_assert(sizeof(struct tss) == 104, "fixed by the architecture");
 
 struct descriptor_tables {
-    uint64_t gdt[5]; /* null, code, data, and the TSS's two halves */
+    uint64_t gdt[7]; /* null, code, data, the TSS's two halves, ring 3's */
     struct tss tss;
 };
 

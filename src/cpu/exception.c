@@ -6,13 +6,13 @@
  */
 #include "cpu/exception.h"
 
-#include <stdbool.h>
-
 #include "cpu/percpu.h"
+#include "cpu/probe.h"
 #include "lib/console.h"
 #include "lib/panic.h"
 #include "lib/printf.h"
 #include "mm/layout.h"
+#include "mm/stacks.h"
 #include "trace/stage.h"
 
 /* [SDM 3A "Protected-Mode Exceptions and Interrupts"] */
@@ -53,6 +53,12 @@ enum selector_error {
     SELECTOR_ERROR_LDT = 4,
 };
 
+static const char *name_of(const struct trap_frame *f)
+{
+    const char *name = f->vector < VECTOR_EXCEPTIONS ? names[f->vector] : NULL;
+    return name ? name : "unexpected interrupt";
+}
+
 static void describe_error(char *to, size_t size, const struct trap_frame *f)
 {
     uint64_t e = f->error_code;
@@ -75,16 +81,6 @@ static void describe_error(char *to, size_t size, const struct trap_frame *f)
                                                   : "");
     else
         format_string(to, size, "error code 0");
-}
-
-/* Is this the page below one of our stacks? */
-static bool is_guard_page(uint64_t address)
-{
-    extern char boot_stack_guard[];
-    uint64_t boot_guard = (uint64_t)boot_stack_guard;
-    if (address >= boot_guard && address < boot_guard + PAGE_SIZE)
-        return true;
-    return address >= STACKS_BASE && address < DEVICE_BASE;
 }
 
 static bool is_kernel_text(uint64_t address)
@@ -112,20 +108,23 @@ static void backtrace(uint64_t rbp)
 static void report(const struct trap_frame *f)
 {
     const struct lcpu *lcpu = this_cpu()->lcpu;
-    const char *name = f->vector < VECTOR_EXCEPTIONS ? names[f->vector] : NULL;
     char detail[96];
     describe_error(detail, sizeof detail, f);
     console_printf("CPU %u (APIC ID %u): %s, vector %lu\n", lcpu->idx, lcpu->id,
-                   name ? name : "unexpected interrupt", f->vector);
+                   name_of(f), f->vector);
     console_printf("    %s (error code %#lx)\n", detail, f->error_code);
+    const struct thread *thread = this_cpu()->thread;
+    if (thread->id)
+        console_printf("    in thread %u \"%s\"\n", thread->id, thread->name);
     /* A page fault whose frame can't be pushed either becomes a #DF. */
     bool unmapped =
         f->vector == VECTOR_PAGE_FAULT && !(f->error_code & PAGE_FAULT_PRESENT);
+    char stack[40];
     if ((unmapped || f->vector == VECTOR_DOUBLE_FAULT) &&
-        is_guard_page(read_cr2()))
-        console_printf("    cr2 %016lx is the unmapped page below a stack: the "
+        stack_above_guard(read_cr2(), stack, sizeof stack))
+        console_printf("    cr2 %016lx is the unmapped page below %s: the "
                        "stack overflowed\n",
-                       read_cr2());
+                       read_cr2(), stack);
     console_printf("    rip %016lx  rsp %016lx  rflags %016lx\n"
                    "    rax %016lx  rbx %016lx  rcx %016lx\n"
                    "    rdx %016lx  rsi %016lx  rdi %016lx\n"
@@ -140,16 +139,27 @@ static void report(const struct trap_frame *f)
     backtrace(f->rbp);
 }
 
-void exception_handle(struct trap_frame *frame)
+void exception_handle(struct trap_frame *frame, bool gs_was_wrong)
 {
-    if (frame->vector == VECTOR_NMI && panic_in_progress()) {
-        STAGE(STOPPED);
-        halt_forever();
+    if (frame->vector == VECTOR_PAGE_FAULT &&
+        frame->rip == (uint64_t)probe_load) {
+        frame->rip = (uint64_t)probe_failed;
+        return;
     }
+    if (frame->vector == VECTOR_NMI)
+        panic_stop_here(frame);
+    char what[80];
+    format_string(what, sizeof what, "%s at rip %#lx", name_of(frame),
+                  frame->rip);
+    panic_enter(what);
     uint8_t last = trace_last_stage(this_cpu()->lcpu->id);
     STAGE_WITH(EXCEPTION, frame->vector);
     panic_begin();
     report(frame);
+    if (gs_was_wrong)
+        console_printf(
+            "    GS base was not the kernel's: one SWAPGS too many or "
+            "too few\n");
     if (last)
         console_printf("    last stage %02x: %s\n", last, stage_sentence(last));
     panic_end("an exception that the kernel does not expect");

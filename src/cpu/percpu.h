@@ -13,6 +13,9 @@
 #include "smp/lcpu.h"
 #include "trace/trace.h"
 
+/* How the CPU came to its end in another CPU's panic (lib/panic.h). */
+enum stopped { STOPPED_NOT, STOPPED_BY_NMI, STOPPED_PANICKED };
+
 struct percpu {
     struct percpu *self; /* at GS:0 */
     struct lcpu *lcpu;
@@ -21,15 +24,22 @@ struct percpu {
      * nothing else (trace/stage.h); else both NULL. */
     struct trace_entry *entry, *entries_end;
     struct descriptor_tables tables;
-    bool in_handler;          /* of an interrupt */
-    unsigned preemption_offs; /* while not 0, the thread keeps the CPU */
-    struct thread *thread;    /* that runs */
-    struct thread outside;    /* the code that is in none */
-    struct run_queue *queue;  /* src/sched/sched.c */
-    uint64_t work;            /* done by src/sched/workload.c */
-    _Atomic bool listens;     /* it takes interrupts (smp/call.h) */
-    _Atomic uint64_t ticks;   /* of its timer, since the CPU came up */
-    uint64_t next_tick;       /* TSC */
+    bool in_handler;                 /* of an interrupt */
+    unsigned preemption_offs;        /* while not 0, the thread keeps the CPU */
+    struct thread *thread;           /* that runs */
+    struct thread outside;           /* the code that is in none */
+    struct run_queue *queue;         /* src/sched/sched.c */
+    uint64_t work;                   /* done by src/sched/workload.c */
+    uint64_t user_rsp;               /* ring 3's, while SYSCALL is served */
+    struct ring3_trip *trip;         /* cpu/ring3.h */
+    _Atomic bool listens;            /* it takes interrupts (smp/call.h) */
+    _Atomic uint64_t tlb_generation; /* its TLB is this young (smp/tlb.h) */
+    uint64_t tlb_wanted;             /* what it waits for of the others */
+    _Atomic uint64_t ticks;          /* of its timer, since the CPU came up */
+    uint64_t next_tick;              /* TSC */
+    unsigned panics;                 /* one inside the other */
+    _Atomic enum stopped stopped;
+    uint64_t stopped_at, stopped_flags; /* RIP and RFLAGS then */
 } __attribute__((aligned(64)));
 
 static inline struct percpu *this_cpu(void)

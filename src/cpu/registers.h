@@ -26,9 +26,13 @@
 #define MSR_APIC_BASE      0x0000001bu
 #define MSR_TSC_DEADLINE   0x000006e0u
 #define MSR_EFER           0xc0000080u
+#define MSR_STAR           0xc0000081u
+#define MSR_LSTAR          0xc0000082u
+#define MSR_FMASK          0xc0000084u
 #define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 
+#define EFER_SCE 0x00000001u
 #define EFER_LME 0x00000100u
 #define EFER_LMA 0x00000400u
 #define EFER_NXE 0x00000800u
@@ -47,7 +51,12 @@
 #define CPUID_EXTENDED_EDX_NX   (1u << 20)
 #define CPUID_EXTENDED_EDX_LONG (1u << 29)
 
-#define RFLAGS_IF 0x200u
+#define RFLAGS_RESERVED1 0x00002u
+#define RFLAGS_TF        0x00100u
+#define RFLAGS_IF        0x00200u
+#define RFLAGS_DF        0x00400u
+#define RFLAGS_NT        0x04000u
+#define RFLAGS_AC        0x40000u
 
 /*
  * Descriptors of flat segments, each with its Accessed bit set, and the
@@ -62,4 +71,10 @@
 #define SELECTOR_CODE64 0x08
 #define SELECTOR_DATA   0x10
 #define SELECTOR_CODE32 0x18
-#define SELECTOR_TSS    0x18
+#define SELECTOR_TSS    0x18 /* and 0x20: a TSS descriptor has 16 bytes */
+
+/* Ring 3's, in the order that SYSRET wants; with RPL 3. */
+#define DESCRIPTOR_USER_DATA   0x00cff3000000ffffull
+#define DESCRIPTOR_USER_CODE64 0x00affb000000ffffull
+#define SELECTOR_USER_DATA     0x2b
+#define SELECTOR_USER_CODE     0x33

@@ -3,6 +3,8 @@
 ; The 256 entries of the IDT: each makes the frame of struct trap_frame
 ; (cpu/vectors.h) and calls interrupt_handle().
 
+%include "constants.inc"
+
 bits 64
 section .text progbits alloc exec nowrite align=16
 
@@ -39,6 +41,10 @@ vector_stub_%1:
 ; STAGES     none
 global vector_common:function (vector_common.end - vector_common)
 vector_common:
+    test byte [rsp + TRAP_CS - TRAP_VECTOR], 3
+    jz .ring_0
+    swapgs                      ; from ring 3: the kernel's GS base
+.ring_0:
     push rax
     push rcx
     push rdx
@@ -75,6 +81,10 @@ vector_common:
     pop rdx
     pop rcx
     pop rax
+    test byte [rsp + TRAP_CS - TRAP_VECTOR], 3
+    jz .to_ring_0
+    swapgs
+.to_ring_0:
     add rsp, 16
     iretq
 .end:

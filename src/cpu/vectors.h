@@ -16,6 +16,7 @@ enum vector {
 
     /* The local APIC delivers the highest pending one first. */
     VECTOR_TIMER = 0x40,
+    VECTOR_RING3 = 0x80,      /* INT in ring 3 */
     VECTOR_RESCHEDULE = 0xf0, /* IPI: this CPU has something to run */
     VECTOR_CALL = 0xf1,       /* IPI: another CPU wants a function called */
     VECTOR_TLB = 0xf2,        /* IPI: a mapping is gone */

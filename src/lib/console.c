@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "lib/console.h"
 
-#include <stdbool.h>
-
 #include "lib/printf.h"
 #include "trace/stage.h"
 
 #define CONSOLE_LINE 512
-
-static bool seized;
-
-void console_seize(void)
-{
-    seized = true;
-}
 
 void console_printf(const char *format, ...)
 {
@@ -32,5 +23,5 @@ void console_printf(const char *format, ...)
             text[size++] = '@';
         text[size++] = line[i];
     }
-    trace_write(text, size, TRACE_SINK_E9 | TRACE_SINK_COM1, seized);
+    trace_write(text, size, TRACE_SINK_E9 | TRACE_SINK_COM1);
 }

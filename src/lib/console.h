@@ -11,7 +11,3 @@
 
 __attribute__((format(printf, 1, 2))) void console_printf(const char *format,
                                                           ...);
-
-/* From now on write without waiting for the lock: for the one CPU that
- * reports a panic, when every other one has been stopped. */
-void console_seize(void);

@@ -10,6 +10,11 @@ void machine_exit(enum exit_code code)
 {
     STAGE_WITH(BSP_EXIT, code);
     trace_drain();
+    machine_end(code);
+}
+
+void machine_end(enum exit_code code)
+{
     outb(ISA_DEBUG_EXIT, (uint8_t)code);
     for (const char *s = "Shutdown"; *s; s++)
         outb(BOCHS_SHUTDOWN, (uint8_t)*s);

@@ -31,6 +31,9 @@ enum exit_code {
  * is neither, halt. */
 _Noreturn void machine_exit(enum exit_code code);
 
+/* The same without a word: for a CPU that can't even light a lamp. */
+_Noreturn void machine_end(enum exit_code code);
+
 /* The kernel can't go on: say why (what was expected, what was found, what to
  * do) and end the machine. */
 __attribute__((format(printf, 2, 3))) _Noreturn void

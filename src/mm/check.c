@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "mm/check.h"
-
+/* What the memory management claims of itself. */
 #include "cpu/cpu.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
@@ -9,6 +8,7 @@
 #include "mm/layout.h"
 #include "mm/paging.h"
 #include "mm/stacks.h"
+#include "selftest.h"
 #include "smp/lcpu.h"
 
 #define ENTRIES 512
@@ -40,7 +40,7 @@ static bool table_is_w_xor_x(uint64_t table, int level, bool writable)
     return true;
 }
 
-bool no_page_is_writable_and_executable(void)
+static bool no_page_is_writable_and_executable(void)
 {
     return !has_nx() || table_is_w_xor_x(paging_root(), 4, true);
 }
@@ -57,7 +57,7 @@ static bool has_flags(const char *start, const char *end, uint64_t flags)
     return true;
 }
 
-bool image_has_its_permissions(void)
+static bool image_has_its_permissions(void)
 {
     return read_cr0() & CR0_WP &&
            has_flags(kernel_text_start, kernel_rodata_start, 0) &&
@@ -71,7 +71,7 @@ static bool is_guarded(uint64_t top, size_t size)
            !paging_is_mapped(top - size - PAGE_SIZE);
 }
 
-bool stacks_have_guard_pages(void)
+static bool stacks_have_guard_pages(void)
 {
     for (unsigned i = 0; i < lcpu_count; i++) {
         struct stacks stacks = stacks_of(i);
@@ -84,7 +84,7 @@ bool stacks_have_guard_pages(void)
     return !paging_is_mapped((uint64_t)boot_stack_guard);
 }
 
-bool device_pages_are_uncached(void)
+static bool device_pages_are_uncached(void)
 {
     for (uint64_t at = DEVICE_BASE; paging_is_mapped(at); at += PAGE_SIZE)
         if ((paging_entry(at) & PAGE_UNCACHED) != PAGE_UNCACHED)
@@ -92,7 +92,7 @@ bool device_pages_are_uncached(void)
     return true;
 }
 
-bool frames_come_back(void)
+static bool frames_come_back(void)
 {
     uint64_t before = frames_available();
     uint64_t one = frames_allocate(1), four = frames_allocate(4);
@@ -106,7 +106,7 @@ bool frames_come_back(void)
            four % (4 * PAGE_SIZE) == 0 && frames_available() == before;
 }
 
-bool heap_works(void)
+static bool heap_works(void)
 {
     uint8_t *pieces[40];
     for (unsigned i = 0; i < 40; i++) {
@@ -124,3 +124,16 @@ bool heap_works(void)
     kfree(again);
     return sound;
 }
+
+const struct check memory_checks[] = {
+    {"no page is both writable and executable",
+     no_page_is_writable_and_executable},
+    {"text is read-only, and only text is executable",
+     image_has_its_permissions},
+    {"an unmapped page lies below every stack", stacks_have_guard_pages},
+    {"device registers are mapped uncached", device_pages_are_uncached},
+    {"freed frames are poisoned and come back", frames_come_back},
+    {"the heap gives pieces that do not overlap, and takes them back",
+     heap_works},
+    {0},
+};

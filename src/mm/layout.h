@@ -4,21 +4,25 @@
  * linker script is preprocessed with it, assembler gets it through
  * src/asm_constants.c.
  *
+ *   0x0000400000000000  the page of ring 3, while the self-test runs there
  *   0xffff800000000000  direct map: physical memory, read-write, not executable
  *   0xffffffff80000000  the kernel image, at its physical address + this
  *   0xffffffffc0000000  stacks: one STACK_SLOT a CPU, unmapped between stacks
  *   0xffffffffd0000000  threads: one THREAD_SLOT each, the stack at its top
  *   0xffffffffe0000000  device registers, uncached
+ *   0xfffffffff0000000  a page that the self-test maps and unmaps
  *
  * Below 640 KiB of physical memory, chosen at boot from what the loader calls
  * free: the trampoline page (default 0x8000) and the trace area after it.
  */
 #pragma once
 
-#define DIRECT_MAP  0xffff800000000000
-#define KERNEL_BASE 0xffffffff80000000
-#define STACKS_BASE 0xffffffffc0000000
-#define DEVICE_BASE 0xffffffffe0000000
+#define USER_BASE    0x0000400000000000
+#define DIRECT_MAP   0xffff800000000000
+#define KERNEL_BASE  0xffffffff80000000
+#define STACKS_BASE  0xffffffffc0000000
+#define DEVICE_BASE  0xffffffffe0000000
+#define SCRATCH_BASE 0xfffffffff0000000
 
 #define KERNEL_PHYSICAL 0x100000
 /* Where it is linked to lie: a PIE at 0, and the loader says where it is. */

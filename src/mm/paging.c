@@ -28,8 +28,8 @@ uint64_t paging_root(void)
 }
 
 /* The entry for `address` in the table of `level` (1: the page table),
- * with the tables above it made where they are missing. */
-static uint64_t *entry_for(uint64_t address, int level)
+ * with the tables above it made where they are missing, with `flags`. */
+static uint64_t *entry_for(uint64_t address, int level, uint64_t flags)
 {
     uint64_t table = root;
     for (int l = LEVELS;; l--) {
@@ -38,7 +38,7 @@ static uint64_t *entry_for(uint64_t address, int level)
         if (l == level)
             return entry;
         if (!(*entry & PAGE_PRESENT))
-            *entry = frames_allocate(1) | PAGE_PRESENT | PAGE_WRITE;
+            *entry = frames_allocate(1) | PAGE_PRESENT | PAGE_WRITE | flags;
         if (*entry & PAGE_LARGE)
             panic("page table: %#lx lies inside a 2 MiB page", address);
         table = *entry & PAGE_ADDRESS;
@@ -50,7 +50,8 @@ static void map_at(uint64_t address, uint64_t physical, uint64_t flags,
 {
     if (!has_nx)
         flags &= ~PAGE_NX;
-    *entry_for(address, level) = physical | flags | PAGE_PRESENT;
+    *entry_for(address, level, flags & PAGE_USER) =
+        physical | flags | PAGE_PRESENT;
     invlpg((void *)address);
 }
 
@@ -61,7 +62,7 @@ void paging_map(uint64_t address, uint64_t physical, uint64_t flags)
 
 void paging_unmap(uint64_t address)
 {
-    *entry_for(address, 1) = 0;
+    *entry_for(address, 1, 0) = 0;
     tlb_shootdown(address, address + PAGE_SIZE);
 }
 

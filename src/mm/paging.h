@@ -10,6 +10,7 @@
 
 #define PAGE_PRESENT  (1ull << 0)
 #define PAGE_WRITE    (1ull << 1)
+#define PAGE_USER     (1ull << 2)
 #define PAGE_UNCACHED (1ull << 3 | 1ull << 4) /* PWT and PCD */
 #define PAGE_LARGE    (1ull << 7)
 #define PAGE_NX       (1ull << 63)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "mm/stacks.h"
 
+#include "lib/printf.h"
 #include "lib/string.h"
 #include "mm/frames.h"
 #include "mm/layout.h"
@@ -40,4 +41,37 @@ struct stacks stacks_map(unsigned idx)
     for (unsigned i = 0; i < IST_COUNT - 1; i++)
         stack_map(stacks.ist[i], PAGE_SIZE);
     return stacks;
+}
+
+static bool is_below(uint64_t address, uint64_t bottom)
+{
+    return address < bottom && address >= bottom - PAGE_SIZE;
+}
+
+bool stack_above_guard(uint64_t address, char *name, size_t size)
+{
+    extern char boot_stack_guard[];
+    if (is_below(address, (uint64_t)boot_stack_guard + PAGE_SIZE)) {
+        format_string(name, size, "the boot stack");
+        return true;
+    }
+    if (address < STACKS_BASE || address >= DEVICE_BASE)
+        return false;
+    if (address >= THREADS_BASE) {
+        format_string(name, size, "the stack of thread slot %lu",
+                      (address - THREADS_BASE) / THREAD_SLOT);
+        return is_below(address % THREAD_SLOT, THREAD_SLOT - STACK_SIZE);
+    }
+    unsigned idx = (unsigned)((address - STACKS_BASE) / STACK_SLOT);
+    struct stacks stacks = stacks_of(idx);
+    if (is_below(address, stacks.top - STACK_SIZE)) {
+        format_string(name, size, "CPU %u's stack", idx);
+        return true;
+    }
+    for (unsigned i = 0; i < IST_COUNT - 1; i++)
+        if (is_below(address, stacks.ist[i] - PAGE_SIZE)) {
+            format_string(name, size, "CPU %u's IST stack %u", idx, i + 1);
+            return true;
+        }
+    return false;
 }

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,3 +27,6 @@ void stack_map(uint64_t top, size_t size);
 struct stacks stacks_map(unsigned idx);
 /* Where they are, once mapped. */
 struct stacks stacks_of(unsigned idx);
+
+/* Is this in the unmapped page below a stack?  Names the stack if so. */
+bool stack_above_guard(uint64_t address, char *name, size_t size);

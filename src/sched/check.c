@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "sched/check.h"
-
+/* What threads and CPUs do together, on all CPUs at once.  Called outside of
+ * threads, on the BSP. */
 #include "cpu/percpu.h"
 #include "mm/frames.h"
 #include "sched/deque.h"
@@ -8,6 +8,7 @@
 #include "sched/thread.h"
 #include "sched/wait.h"
 #include "sched/workload.h"
+#include "selftest.h"
 #include "smp/barrier.h"
 #include "smp/spinlock.h"
 #include "time/tsc.h"
@@ -56,7 +57,7 @@ static void count_under_spinlocks(void *argument)
     }
 }
 
-bool spinlock_excludes(void)
+static bool spinlock_excludes(void)
 {
     sum = 0;
     run_threads(cpus(), count_under_spinlocks);
@@ -75,7 +76,7 @@ static void count_under_mutex(void *argument)
     }
 }
 
-bool mutex_excludes_and_sleeps(void)
+static bool mutex_excludes_and_sleeps(void)
 {
     sum = 0;
     run_threads(cpus() + 1, count_under_mutex);
@@ -98,7 +99,7 @@ static void meet(void *argument)
     }
 }
 
-bool barrier_opens_again_and_again(void)
+static bool barrier_opens_again_and_again(void)
 {
     arrivals = too_early = last_ones = 0;
     barrier_init(&barrier, "check", cpus());
@@ -125,7 +126,7 @@ static void be_seen(void *argument)
     }
 }
 
-bool every_cpu_runs_threads(void)
+static bool every_cpu_runs_threads(void)
 {
     seen_count = 0;
     for (unsigned i = 0; i < sizeof seen / sizeof *seen; i++)
@@ -145,7 +146,7 @@ static void come_and_go(void *argument)
 }
 
 /* More than a run queue has room for, where there is memory for them. */
-bool threads_come_and_go(void)
+static bool threads_come_and_go(void)
 {
     unsigned many = DEQUE_SLOTS + DEQUE_SLOTS / 4;
     unsigned count = frames_available() > 16 * many ? many : 8;
@@ -171,7 +172,7 @@ static void take_turns(void *argument)
     }
 }
 
-bool no_wake_up_is_lost(void)
+static bool no_wake_up_is_lost(void)
 {
     turn = 0;
     run_threads(2, take_turns);
@@ -197,7 +198,7 @@ static void nap(void *argument)
     woken++;
 }
 
-bool sleepers_wake_in_time(void)
+static bool sleepers_wake_in_time(void)
 {
     woken = early = 0;
     run_threads(SLEEPERS, nap);
@@ -217,7 +218,7 @@ static void spin_until_let_go(void *argument)
 
 /* Both on this CPU: the thread starts only when we are preempted, and we go
  * on only when it is.  Without a pause: no other CPU is waited for. */
-bool tick_preempts(void)
+static bool tick_preempts(void)
 {
     started = let_go = gave_up = false;
     sched_use(1);
@@ -233,7 +234,23 @@ bool tick_preempts(void)
     return preempted && sched_counts(0).preemptions >= before + 2;
 }
 
-bool workload_is_right(void)
+static bool workload_is_right(void)
 {
     return workload_run(lcpu_count).right;
 }
+
+const struct check sched_checks[] = {
+    {"threads start, end and are joined, more than a queue holds",
+     threads_come_and_go},
+    {"a thread runs on every CPU at once", every_cpu_runs_threads},
+    {"no count under two spinlocks is lost", spinlock_excludes},
+    {"a barrier opens when all have come, and again",
+     barrier_opens_again_and_again},
+    {"a mutex excludes while its holder lets others run",
+     mutex_excludes_and_sleeps},
+    {"threads that wake each other lose no wake-up", no_wake_up_is_lost},
+    {"a thread sleeps at least as long as it asks for", sleepers_wake_in_time},
+    {"a thread that never yields is preempted", tick_preempts},
+    {"ten queens: threads of all CPUs find every solution", workload_is_right},
+    {0},
+};

@@ -7,6 +7,7 @@
  */
 #include "apic/apic.h"
 #include "cpu/percpu.h"
+#include "cpu/ring3.h"
 #include "lib/console.h"
 #include "lib/panic.h"
 #include "mm/paging.h"
@@ -31,10 +32,7 @@ static bool come_online(struct lcpu *lcpu)
     /* Between the state and the look at the panic; pairs with the fence in
      * stop_others(). */
     atomic_thread_fence(memory_order_seq_cst);
-    if (panic_in_progress()) {
-        STAGE(STOPPED);
-        halt_forever();
-    }
+    panic_stop_here(NULL);
     return true;
 }
 
@@ -67,6 +65,7 @@ _Noreturn void ap_entry(struct lcpu *lcpu)
     STAGE(AP_BARRIER);
     scheduler_gate_wait();
     STAGE(AP_SCHEDULER);
+    ring3_init();
     smp_listen();
     timer_start();
     STAGE(AP_INTERRUPTS);

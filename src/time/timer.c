@@ -14,7 +14,7 @@
 
 #define CALIBRATE_US 1000
 /* How long the first tick may take, on an emulator that runs other CPUs. */
-#define PROVE_US 2000000
+#define PROVE_US 1000000
 
 static bool has_deadline;
 static uint64_t apic_khz; /* without a TSC deadline */
@@ -41,6 +41,11 @@ static void set_lvt(uint32_t lvt)
     __asm__ volatile("mfence" : : : "memory");
 }
 
+static uint32_t current_count(void)
+{
+    return apic_read(APIC_TIMER_CURRENT);
+}
+
 void timer_init(void)
 {
     has_deadline = cpuid(CPUID_FEATURES, 0).ecx & CPUID_1_ECX_DEADLINE;
@@ -49,13 +54,12 @@ void timer_init(void)
         return;
     set_lvt(LVT_MASKED | VECTOR_TIMER);
     apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
-    uint32_t first = apic_read(APIC_TIMER_CURRENT);
-    uint64_t start = rdtsc();
+    struct reading first = clock_read(current_count);
     udelay(CALIBRATE_US);
-    uint32_t last = apic_read(APIC_TIMER_CURRENT);
-    uint64_t cycles = rdtsc() - start;
+    struct reading last = clock_read(current_count);
     apic_write(APIC_TIMER_INITIAL, 0);
-    apic_khz = (uint64_t)(first - last) * tsc_khz() / cycles;
+    apic_khz = (uint64_t)(first.count - last.count) * tsc_khz() /
+               (last.tsc - first.tsc);
 }
 
 void timer_start(void)

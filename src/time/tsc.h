@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Time from the TSC, whose rate is measured once on the BSP. */
+/*
+ * Time from the TSC, whose rate is measured once on the BSP against the PIT.
+ *
+ * The error of that rate is below CLOCK_ERROR_PPM, also where the host takes
+ * the CPU away in the middle: both clocks are read together, and a reading
+ * that took long is not used.  udelay() is never shorter than asked for, and
+ * longer only by a turn of its loop, or by what a host gives to others.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -7,10 +14,26 @@
 
 #include "cpu/cpu.h"
 
+#define CLOCK_ERROR_PPM 1000
+
 /* Measure the rate against the PIT; returns it in kHz. */
 uint32_t tsc_calibrate(void);
 
 uint32_t tsc_khz(void);
+
+/* The rate in kHz from one run of the PIT; 0 if that ran out meanwhile, or
+ * does not run. */
+uint32_t tsc_measure(void);
+
+/* Another clock's count, and the TSC at that moment. */
+struct reading {
+    uint64_t tsc;
+    uint64_t gap; /* TSC cycles that the reading took */
+    uint32_t count;
+};
+
+/* The quickest of several readings. */
+struct reading clock_read(uint32_t (*read)(void));
 
 /* Microseconds in TSC cycles. */
 uint64_t tsc_cycles(uint64_t us);

@@ -152,8 +152,11 @@ trace_stage_at(struct trace_record *record, enum stage stage,
 void trace_format(struct trace_record *record, uint32_t sequence,
                   enum stage stage, bool has_argument, uint32_t argument);
 
-/* Send bytes to ports under the trace lock, or without it if `seized`. */
-void trace_write(const char *text, size_t size, uint32_t sinks, bool seized);
+/* Send bytes to ports under the trace lock. */
+void trace_write(const char *text, size_t size, uint32_t sinks);
+
+/* One byte to both ports, with no lock: the last resort of a panic. */
+void trace_byte(char byte);
 
 /* Wait, for a while, until COM1 has sent what it was given: a machine that
  * ends earlier loses the trace's last bytes. */

@@ -20,6 +20,9 @@
 /* APs that the MADT does not list but something wakes get records too. */
 #define UNEXPECTED_CPUS 8
 
+/* In the lock word: above every record's owner, which is its slot + 1. */
+#define OWNER_WITHOUT_RECORD 0x8000u
+
 #if TRACE
 /* What src/boot/entry.asm uses at its physical address, at its high one. */
 extern struct trace_control boot_trace_control_high;
@@ -50,7 +53,8 @@ const char *stage_sentence(uint8_t code)
 /* ------------------------------------------------------------- the lock */
 
 /* Take the lock for `owner`; steal it when its word has not changed for
- * TRACE_STEAL_AFTER_MS.  True if it was stolen. */
+ * TRACE_STEAL_AFTER_MS, or at once from the CPU itself: an NMI or an exception
+ * came inside a frame, and never returns there.  True if it was stolen. */
 static bool lock(uint32_t owner)
 {
     struct trace_control *c = trace_control;
@@ -64,9 +68,11 @@ static bool lock(uint32_t owner)
                 since = rdtsc();
                 continue;
             }
-            pause();
-            if (rdtsc() - since < c->steal_after)
-                continue;
+            if ((word & 0xffff) != owner) {
+                pause();
+                if (rdtsc() - since < c->steal_after)
+                    continue;
+            }
         }
         bool steal = word & 0xffff;
         uint32_t mine = (word & 0xffff0000u) + 0x10000u + owner;
@@ -126,17 +132,25 @@ static void send_locked(uint32_t owner, const char *text, size_t size,
     unlock(owner);
 }
 
-void trace_write(const char *text, size_t size, uint32_t sinks, bool seized)
+/* A CPU without a record is told from those with one. */
+static uint32_t owner_of_this_cpu(void)
 {
     struct trace_record *record = trace_this_cpu();
-    uint32_t owner = record ? record->owner : 1;
-    if (seized) {
-        send(text, size, sinks);
-        return;
-    }
+    return record ? record->owner
+                  : OWNER_WITHOUT_RECORD + this_cpu()->lcpu->idx;
+}
+
+void trace_write(const char *text, size_t size, uint32_t sinks)
+{
+    uint32_t owner = owner_of_this_cpu();
     uint64_t flags = interrupts_save();
     send_locked(owner, text, size, sinks);
     interrupts_restore(flags);
+}
+
+void trace_byte(char byte)
+{
+    send(&byte, 1, TRACE_SINK_E9 | TRACE_SINK_COM1);
 }
 
 void trace_drain(void)

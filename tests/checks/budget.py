@@ -17,7 +17,7 @@ from typing import Mapping
 
 from tests.tree import TREE
 
-BUDGET = 7000  # lines of code in all parts together, fewer than this
+BUDGET = 8000  # lines of code in all parts together, fewer than this
 LONGEST = 400  # lines of one file, comments and all
 PARTS = ("src", "trampoline")
 NO_CODE = {TREE / "trampoline/stages.h"}

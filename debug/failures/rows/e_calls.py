@@ -8,6 +8,7 @@ from typing import Optional
 from debug.evidence import Evidence
 from debug.explain import stages as stage
 from debug.explain.findings import (
+    ConsoleSays,
     CpuDifference,
     NonCanonical,
     PageFault,
@@ -108,7 +109,8 @@ def _base_zero(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 def _swapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(UserBaseSwapped)
     if found is None or explanation.status is Status.HEALTHY:
-        return None
+        told = next((f for f in explanation.all(ConsoleSays) if f.topic == "gs-swapped"), None)
+        return likely(told) if told is not None else None
     return likely(found, explanation.first(PageFault, found.cpu))
 
 

@@ -40,7 +40,7 @@ ROWS = (
         chapters.TOGETHER,
         ("AP4-08",),
         _reported(LockTrouble.CIRCLE),
-        ("spinlocks-in-two-orders",),
+        ("spinlocks-in-two-orders", "mutexes-in-two-orders"),
         over=_LESS_EXACT,
     ),
     Row(
