@@ -28,11 +28,12 @@ machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 .PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' Makefile)
 help: ## list the targets
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'Settings:'
 	@echo '  CPUS=4            how many CPUs the machine has'
 	@echo '  OPTIONS="..."     the kernel command line (docs/boot-options.md)'
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
+	@echo '  AT=address        or a symbol: what picture-walk walks to'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
 	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
@@ -79,6 +80,14 @@ reports: setup ## the labs' reports anew, for docs/failure-table.md
 stages: setup $(own) ## boot under QEMU and show the stages as a timeline
 	@$(LAMPPOST) stages $(machine)
 
+picture-%: setup kernel ## draw an SVG: picture-stages, -chain, -memory, -walk
+	@$(PYTHON) -m debug.labs picture '$*' --lab '$(LAB)' --at '$(AT)' \
+	    $(if $(filter-out file,$(origin CPUS)),--cpus $(CPUS)) \
+	    --options '$(OPTIONS)'
+
+pictures: setup kernel ## draw the chapters' pictures again
+	@$(PYTHON) -m debug.labs picture all
+
 iso: setup $$(BUILD)/lamppost.iso ## one image for QEMU, Bochs and a USB stick
 	@echo $(BUILD)/lamppost.iso
 
@@ -90,6 +99,14 @@ tutorial: setup-test kernel ## execute every line of the tutorial
 
 tutorial-update: setup-test kernel ## write what the chapters' commands print into them
 	@$(PYTHON) -m tests.tutorial $(CHAPTER)
+
+website: setup ## the chapters and reference pages as a site: build/website
+	@$(TREE)/tests/setup website
+	@$(PYTHON) -m docs.website
+
+website-check: website ## look at the site with Chromium: links, contrast, phones
+	@$(TREE)/tests/setup website browser test
+	@$(PYTHON) -m pytest -q tests/website tests/website/in_browser.py
 
 pristine: ## put the sources back as they were cloned; git stash keeps your changes
 	@git stash push -q -- src trampoline bochsrc
@@ -124,11 +141,12 @@ generate: ## make the committed generated files again
 	@$(PYTHON) -m debug.kernel.options_document
 	@$(PYTHON) -m debug.kernel.facts
 	@$(PYTHON) -m tests.tutorial.index
+	@$(PYTHON) -m debug.cli.described.document
 
 setup: ## install the Debian packages that are missing
 	@$(TREE)/tests/setup run
 setup-test:
-	@$(TREE)/tests/setup run test
+	@$(TREE)/tests/setup run test website
 
 clean: ## remove the build
 	rm -rf build

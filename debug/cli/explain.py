@@ -17,6 +17,7 @@ from debug.cli.show import add_report_options, show
 from debug.evidence import Evidence, NoMemory, StageEvent
 from debug.explain.model import EMULATOR_SAYS
 from debug.failures.row import Cause, Certainty, Place
+from debug.pictures.easel import Easel
 from debug.report.diagnosis import Diagnosis, diagnose
 from debug.report.machine import bad_input
 from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
@@ -68,7 +69,9 @@ def run(options: argparse.Namespace) -> int:
                 raise CommandError("standard input was named twice", ExitCode.USAGE)
             symbols = symbols_of(options.elf)
             witness = merge([reader.read(path) for path in options.files])
-            return show(explain(witness, symbols, options.cpus), options)
+            diagnosis = explain(witness, symbols, options.cpus)
+            Easel(options.picture).paint(diagnosis)
+            return show(diagnosis, options)
     except FileError as error:
         if not options.json:
             raise CommandError(str(error)) from error

@@ -42,12 +42,14 @@ class Wishes(Watch):
     symbols: ELF files with load offsets.
     core: write an ELF core of a machine that is not healthy to this file.
     on_again: called with the reason before the machine is run a second time.
+    look: sees the diagnosis of each run while all of its memory can still be read.
     """
 
     symbols: tuple[tuple[Path, int], ...] = ()
     logging: Logging = Logging.ALWAYS
     core: Optional[Path] = None
     on_again: Optional[Callable[[str], None]] = None
+    look: Optional[Callable[[Diagnosis], None]] = None
 
 
 def symbols_of(files: Sequence[tuple[Path, int]]) -> ElfSymbols:
@@ -163,6 +165,8 @@ def _once(
             diagnosis = diagnose(evidence)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))
+            if wishes.look is not None:
+                wishes.look(diagnosis)
             if wishes.core is not None and diagnosis.status != HEALTHY:
                 return _Run(diagnosis, (machine.dump(wishes.core),))
             return _Run(diagnosis)

@@ -15,6 +15,7 @@ from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import Logging, Wishes, observe
 from debug.cli.show import add_report_options, show
+from debug.pictures.easel import Easel
 from debug.report.safe import safe
 from debug.sources.command_line import scan
 from debug.sources.errors import CommandLineError
@@ -134,6 +135,7 @@ def _run(options: argparse.Namespace) -> int:
         raise CommandError(f"--core {options.core}: there is no such directory", ExitCode.USAGE)
     shown = echo_raw if options.raw else Echo().take
     yours = _interactive(argv)
+    easel = Easel(options.picture)
     diagnosis = observe(
         argv,
         Wishes(
@@ -147,8 +149,10 @@ def _run(options: argparse.Namespace) -> int:
             logging=_logging(options),
             core=options.core,
             on_again=_say_again,
+            look=easel.look,
         ),
     )
+    easel.write(diagnosis)
     code = show(diagnosis, options)
     return ExitCode.INTERRUPTED if INTERRUPTED in diagnosis.evidence.messages else code
 

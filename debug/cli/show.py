@@ -8,14 +8,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from debug.cli.exit_codes import of_status
+from debug.pictures.wanted import add_picture_option
 
 if TYPE_CHECKING:
     from debug.report.diagnosis import Diagnosis
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """--json and --picture."""
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    add_picture_option(parser)
 
 
 def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:

@@ -11,7 +11,8 @@ from typing import Optional, Sequence
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
-from debug.stages import machine, perfetto, svg, timeline
+from debug.pictures import timeline as picture
+from debug.stages import machine, perfetto, timeline
 from debug.stages.checksum import encode
 from debug.stages.dump import MemoryDump
 from debug.stages.elf import table_for
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     roll = roll_call(all_lanes, table, options.cpus)
     rate = ticks_per_us(all_lanes, table)
     if options.svg:
-        _write(options.svg, svg.render(all_lanes, table, rate))
+        _write(options.svg, picture.render(all_lanes, table, rate))
     if options.perfetto:
         _write(options.perfetto, perfetto.render(all_lanes, table, rate))
     if options.json:

@@ -31,7 +31,7 @@ def document() -> str:
         rows = [row for row in ROWS if row.place is place]
         if rows:
             parts.append(f"## {place.value[0].upper()}{place.value[1:]}\n")
-            parts += [_section(row) for row in rows]
+            parts += [section(row) for row in rows]
     return "\n".join(parts)
 
 
@@ -44,14 +44,15 @@ def _contents() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(row: Row) -> str:
+def section(row: Row) -> str:
+    """What the document says of one row."""
     lines = [f"### {row.id}\n", f"{_sentence(row.title)}\n"]
     lines.append(f"- **You see:** {'; '.join(row.symptom)}")
     lines.append(f"- **Proved by:** {row.proves}")
     lines.append(f"- **Ruled out by:** {row.disproves}")
     lines.append(f"- **Fix:** {row.fix}")
     if row.manual:
-        lines.append(f'- **Manual:** "{row.manual}"')
+        lines.append(f'- **Manual:** "{row.manual}" ([references](references.md))')
     if chapter := chapters.path(row.chapter):
         lines.append(f"- **Read:** [{row.chapter}](../{chapter}/README.md)")
     if row.labs:

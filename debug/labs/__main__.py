@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`make diagnose`, `make lab` and `make labs`."""
+"""`make diagnose`, `make lab`, `make labs` and `make picture-…`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from debug.cli.echo import Echo
 from debug.cli.guard import guarded
 from debug.cli.show import add_report_options, show
 from debug.kernel.run import run
-from debug.labs import matrix, mystery
+from debug.labs import matrix, mystery, picture
 from debug.labs.diagnose import diagnose, objection
 from debug.labs.lab import EMULATORS, ids, load
 from debug.labs.workshop import build
+from debug.pictures.wanted import KINDS
 
 
 def _diagnose(options: argparse.Namespace) -> int:
@@ -66,6 +67,25 @@ def _labs(options: argparse.Namespace) -> int:
     return matrix.run(matrix.chosen(options.labs), emulators, options.json, options.keep)
 
 
+def _picture(options: argparse.Namespace) -> int:
+    """Draw one picture, or all that stand beside the chapters."""
+    if options.kind == "all":
+        todo = [(picture.named(path.name), path) for path in picture.committed()]
+    else:
+        wanted = picture.checked(
+            picture.Picture(
+                options.kind,
+                options.lab or picture.HEALTHY,
+                options.at or None,
+                options.cpus,
+                tuple(options.options.split()),
+            )
+        )
+        todo = [(wanted, picture.PICTURES / wanted.name)]
+    picture.write(todo, print)
+    return 0
+
+
 def main() -> int:
     """Entry point: the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m debug.labs", description=__doc__)
@@ -88,6 +108,13 @@ def main() -> int:
         "--keep", action="store_true", help="write QEMU's reports into the labs' directories"
     )
     command.set_defaults(function=_labs)
+    command = commands.add_parser("picture", help="an SVG of the kernel or of a lab")
+    command.add_argument("kind", choices=[*KINDS, "all"], help="all: the chapters' again")
+    command.add_argument("--lab", help="a lab's kernel instead of the healthy one")
+    command.add_argument("--at", help="walk: the address or symbol; without it, the fault's")
+    command.add_argument("--cpus", type=int, default=picture.CPUS, help="how many CPUs (4)")
+    command.add_argument("--options", default="", help="the kernel command line")
+    command.set_defaults(function=_picture)
     command = commands.add_parser("list", help="the ids")
     command.set_defaults(function=lambda options: print("\n".join(ids())) or 0)
     options = parser.parse_args()

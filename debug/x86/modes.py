@@ -127,7 +127,7 @@ def stack_width(registers: Registers) -> Optional[int]:
 def segment_base(registers: Registers, name: str) -> Optional[int]:
     """The base that addresses through segment `name` get; None if unknown.
 
-    In 64-bit mode only FS and GS have one.  [SDM 3A "Segment Registers in 64-Bit Mode"]
+    In 64-bit mode only FS and GS have one.  [SDM 1 "Segment Registers in 64-Bit Mode"]
     """
     segment = registers.segments.get(name)
     if mode_of(registers) is Mode.LONG64:

@@ -11,7 +11,14 @@ import pytest
 from tests.tree import TREE, tracked
 
 LIMIT = 300  # seconds
-TYPED_TESTS = ("tests/boot", "tests/checks", "tests/host", "tests/conftest.py", "tests/tree.py")
+TYPED_TESTS = (
+    "tests/boot",
+    "tests/checks",
+    "tests/host",
+    "tests/website",
+    "tests/conftest.py",
+    "tests/tree.py",
+)
 
 
 def complaints(*argv: str) -> str:
@@ -32,6 +39,8 @@ def test_python_is_formatted(tool: str) -> None:
     assert complaints(tool, "--check", "-q", *names) == "", f"run {tool} on these"
 
 
-@pytest.mark.parametrize("what", [("-p", "debug"), TYPED_TESTS], ids=["debug", "tests"])
+@pytest.mark.parametrize(
+    "what", [("-p", "debug"), ("-p", "docs.website"), TYPED_TESTS], ids=["debug", "docs", "tests"]
+)
 def test_python_is_typed(what: tuple[str, ...]) -> None:
     assert complaints(sys.executable, "-m", "mypy", "--strict", *what) == ""

@@ -35,7 +35,12 @@ LICENSED = (".py", ".c", ".h", ".asm", ".inc", ".ld", ".mk", ".sh", ".gdb", ".ts
 LICENSED_NAMES = {"Makefile", "bochsrc", "debug/lamppost"}
 SPDX = re.compile(r"SPDX-License-Identifier: (BSD-2-Clause|0BSD)\b")
 
-GENERATORS = ("debug.stages.generate", "debug.failures.document", "debug.kernel.options_document")
+GENERATORS = (
+    "debug.stages.generate",
+    "debug.failures.document",
+    "debug.kernel.options_document",
+    "debug.cli.described.document",
+)
 
 
 def test_the_top_level_holds_what_the_layout_names() -> None:

@@ -107,7 +107,7 @@ ROWS = (
         "the selector is null and the CPU is not in 64-bit mode at CPL 0",
         "the selector is not null",
         "load SS with a data selector before 64-bit mode",
-        "Stack Segment",
+        "Segment Selectors",
         chapters.PROTECTED_MODE,
         ("LM-08",),
         _fault((SelectorUse.LOAD_SS,), Check.NULL_SELECTOR),

@@ -210,7 +210,7 @@ ROWS = (
         "an entry of the walk has a bit set that must be 0",
         "all reserved bits are 0",
         "zero the tables before they are used; mask flags out of addresses",
-        "Reserved bits in paging-structure entries",
+        "Reserved bits",
         chapters.PAGING,
         ("PG-08", "PG-09", "PG-26"),
         _reason(Reason.RESERVED_BIT),

@@ -215,7 +215,7 @@ ROWS = (
         "the IST or RSP slot lies beyond the limit in TR",
         "the limit is 0x67 or more",
         "set the limit to the size of the TSS minus 1: 103",
-        "64-Bit Mode TSS",
+        "Task Management in 64-bit Mode",
         chapters.EXCEPTIONS,
         ("TSS-07",),
         _failed(Check.TSS_LIMIT),

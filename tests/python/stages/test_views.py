@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from debug.evidence import StageEvent
-from debug.stages import perfetto, svg, timeline
+from debug.pictures import timeline as svg
+from debug.stages import perfetto, timeline
 from debug.stages.lanes import Lane, lanes, roll_call, ticks_per_us
 from debug.stages.model import Stage, StageTable
 from debug.stages.scale import scale
@@ -105,7 +106,8 @@ def test_svg_is_well_formed_self_contained_and_repeatable() -> None:
     text = svg.render(all_lanes, BUILT_IN, rate)
     root = ElementTree.fromstring(text)
     space = "{http://www.w3.org/2000/svg}"
-    tips = [title.text or "" for title in root.iter(f"{space}title")]
+    heading, *tips = [title.text or "" for title in root.iter(f"{space}title")]
+    assert heading == "Stages of 2 CPUs over 21.8 µs"
     assert len(tips) == sum(len(lane.events) for lane in all_lanes)
     assert "CPU 1: 10 AP_REAL16 at 0.8 µs" in tips[3]
     assert text == svg.render(all_lanes, BUILT_IN, rate)
