@@ -11,6 +11,7 @@ include tests/host/host.mk
 CPUS     ?= 4
 OPTIONS  ?=
 EMULATOR ?= qemu
+ACCEL    ?= tcg
 LABS     ?=
 LAB      ?=
 HEADLESS ?=
@@ -35,6 +36,7 @@ help: ## list the targets
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
 	@echo '  AT=address        or a symbol: what picture-walk walks to'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose'
+	@echo '  ACCEL=kvm         for run and stages, where the KVM of this host runs the kernel'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
 	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
 	@echo '  HEADLESS=1        run, bochs, gdb: no terminal, for scripts and CI'
@@ -45,7 +47,7 @@ demo: setup kernel ## four CPUs come up, then a broken build is explained
 	@$(LAMPPOST) demo $(machine)
 
 run: setup $(own) ## boot the kernel under QEMU in this terminal
-	@$(LAMPPOST) run $(machine) $(headless)
+	@$(LAMPPOST) run $(machine) $(headless) --accel $(ACCEL)
 
 bochs: GRUB_OPTIONS = $(OPTIONS)
 bochs: setup $(own) ## boot it under Bochs, stopping at every mode switch
@@ -78,7 +80,7 @@ reports: setup ## the labs' reports anew, for docs/failure-table.md
 	@$(PYTHON) -m debug.failures.document
 
 stages: setup $(own) ## boot under QEMU and show the stages as a timeline
-	@$(LAMPPOST) stages $(machine)
+	@$(LAMPPOST) stages $(machine) --accel $(ACCEL)
 
 picture-%: setup kernel ## draw an SVG: picture-stages, -chain, -memory, -walk
 	@$(PYTHON) -m debug.labs picture '$*' --lab '$(LAB)' --at '$(AT)' \
@@ -122,6 +124,13 @@ sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false
 
 fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, FILES=)
 	@$(PYTHON) -m tests.fuzz $(if $(RUNS),--runs $(RUNS)) $(FILES)
+
+endurance: setup-test ## boot RUNS=1000 times, on Bochs a tenth as often: none may fail
+	@$(PYTHON) -m tests.endurance --runs $(or $(RUNS),1000)
+
+bench-peers: setup kernel ## our bring-up beside memtest86+, Xen and Linux (CPUS=64, RUNS=3)
+	@$(PYTHON) -m tests.bench.peers --rounds $(or $(RUNS),3) \
+	    --cpus $(if $(filter file,$(origin CPUS)),64,$(CPUS))
 
 bench: setup kernel ## what tracing costs, and what each CPU costs
 	@$(PYTHON) -m tests.bench

@@ -11,13 +11,15 @@ from pathlib import Path
 from debug.cli.exit_codes import ExitCode
 from debug.cli.guard import guarded
 from debug.cli.observe import observe
+from debug.kernel.accelerator import CHOICES, require
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
 
 
 def _run(kernel: Kernel, options: argparse.Namespace) -> int:
     from debug.kernel.run import run
 
-    return run(kernel, options.headless)
+    require(options.accel, kernel)
+    return run(kernel, options.headless, options.accel)
 
 
 def _demo(kernel: Kernel, options: argparse.Namespace) -> int:
@@ -30,8 +32,12 @@ def _stages(kernel: Kernel, options: argparse.Namespace) -> int:
     from debug.kernel.demo import watch
     from debug.kernel.timeline import show_timeline
 
-    kernel = replace(kernel, extra=(*kernel.extra, *REPEATABLE))
-    roll = show_timeline(observe(kernel.qemu(), watch(kernel)).evidence.stages, kernel.cpus)
+    require(options.accel, kernel)
+    if options.accel == "tcg":
+        kernel = replace(kernel, extra=(*kernel.extra, *REPEATABLE))
+    roll = show_timeline(
+        observe(kernel.qemu(options.accel), watch(kernel)).evidence.stages, kernel.cpus
+    )
     return ExitCode.HEALTHY if roll.online == kernel.cpus else ExitCode.MISSING_CPU
 
 
@@ -63,6 +69,7 @@ def main() -> int:
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="where the kernel is")
     parser.add_argument("--cpus", type=int, default=4, help="how many CPUs (4)")
     parser.add_argument("--options", default="", help="the kernel command line")
+    parser.add_argument("--accel", choices=CHOICES, default="tcg", help="run, stages: QEMU's (tcg)")
     parser.add_argument("--headless", action="store_true", help="no terminal, an exit code")
     parser.add_argument("--check", action="store_true", help="readme: write nothing, compare")
     options = parser.parse_args()

@@ -16,11 +16,11 @@ HEADLESS_TIMEOUT = 60.0
 CONSOLE = ("-display", "none", "-nic", "none", "-serial", "null", "-debugcon", "stdio")
 
 
-def run(kernel: Kernel, headless: bool) -> int:
+def run(kernel: Kernel, headless: bool, accelerator: str = "tcg") -> int:
     """For a person: until Ctrl-C.  Headless: the self-test, 0 if it passed."""
     if headless:
         kernel = replace(kernel, options=f"{kernel.options} selftest".strip())
-    argv = [*kernel.qemu(), *CONSOLE, "-no-reboot"]
+    argv = [*kernel.qemu(accelerator), *CONSOLE, "-no-reboot"]
     if not headless:
         print("Ctrl-C ends the machine; docs/stage-codes.md explains the lines with @.\n")
         sys.stdout.flush()

@@ -34,22 +34,25 @@ static void each_option(void **state)
         const char *word;
         struct options expected;
     } rows[] = {
-        {"smp=parallel", {SMP_PARALLEL, APIC_AUTO, 0, 7, false}},
-        {"smp=serial", {SMP_SERIAL, APIC_AUTO, 0, 7, false}},
-        {"smp=broadcast", {SMP_BROADCAST, APIC_AUTO, 0, 7, false}},
-        {"smp=off", {SMP_OFF, APIC_AUTO, 0, 7, false}},
-        {"apic=auto", {SMP_PARALLEL, APIC_AUTO, 0, 7, false}},
-        {"apic=xapic", {SMP_PARALLEL, APIC_XAPIC, 0, 7, false}},
-        {"apic=x2apic", {SMP_PARALLEL, APIC_X2APIC, 0, 7, false}},
-        {"trampoline=0x9000", {SMP_PARALLEL, APIC_AUTO, 0x9000, 7, false}},
-        {"trampoline=4096", {SMP_PARALLEL, APIC_AUTO, 0x1000, 7, false}},
-        {"trampoline=0x9f000", {SMP_PARALLEL, APIC_AUTO, 0x9f000, 7, false}},
-        {"trace=all", {SMP_PARALLEL, APIC_AUTO, 0, 7, false}},
-        {"trace=none", {SMP_PARALLEL, APIC_AUTO, 0, 0, false}},
-        {"trace=e9", {SMP_PARALLEL, APIC_AUTO, 0, 1, false}},
-        {"trace=com1,mem", {SMP_PARALLEL, APIC_AUTO, 0, 6, false}},
-        {"trace=mem,e9,mem", {SMP_PARALLEL, APIC_AUTO, 0, 5, false}},
-        {"selftest", {SMP_PARALLEL, APIC_AUTO, 0, 7, true}},
+        {"smp=parallel", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, false}},
+        {"smp=serial", {SMP_SERIAL, APIC_AUTO, 0, 7, false, false}},
+        {"smp=broadcast", {SMP_BROADCAST, APIC_AUTO, 0, 7, false, false}},
+        {"smp=off", {SMP_OFF, APIC_AUTO, 0, 7, false, false}},
+        {"apic=auto", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, false}},
+        {"apic=xapic", {SMP_PARALLEL, APIC_XAPIC, 0, 7, false, false}},
+        {"apic=x2apic", {SMP_PARALLEL, APIC_X2APIC, 0, 7, false, false}},
+        {"trampoline=0x9000",
+         {SMP_PARALLEL, APIC_AUTO, 0x9000, 7, false, false}},
+        {"trampoline=4096", {SMP_PARALLEL, APIC_AUTO, 0x1000, 7, false, false}},
+        {"trampoline=0x9f000",
+         {SMP_PARALLEL, APIC_AUTO, 0x9f000, 7, false, false}},
+        {"trace=all", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, false}},
+        {"trace=none", {SMP_PARALLEL, APIC_AUTO, 0, 0, false, false}},
+        {"trace=e9", {SMP_PARALLEL, APIC_AUTO, 0, 1, false, false}},
+        {"trace=com1,mem", {SMP_PARALLEL, APIC_AUTO, 0, 6, false, false}},
+        {"trace=mem,e9,mem", {SMP_PARALLEL, APIC_AUTO, 0, 5, false, false}},
+        {"selftest", {SMP_PARALLEL, APIC_AUTO, 0, 7, true, false}},
+        {"workload", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, true}},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!parse(rows[i].word))
@@ -59,6 +62,7 @@ static void each_option(void **state)
         assert_int_equal(options.trampoline, rows[i].expected.trampoline);
         assert_int_equal(options.sinks, rows[i].expected.sinks);
         assert_int_equal(options.selftest, rows[i].expected.selftest);
+        assert_int_equal(options.workload, rows[i].expected.workload);
     }
 }
 

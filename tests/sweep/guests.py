@@ -49,8 +49,8 @@ class Guest:
 
 def guests() -> list[Guest]:
     """All of them, fetched and built.  Raises SweepError."""
-    memtest = _file("memtest86+", "boot/memtest86+x64.bin")
-    linux = _file(_newest_linux(), "boot/vmlinuz-*")
+    memtest = file_of("memtest86+", "boot/memtest86+x64.bin")
+    linux = file_of(newest_linux(), "boot/vmlinuz-*")
     initrd = _initrd()
     return [
         Guest("lamppost", None, lambda n: Kernel(cpus=n).qemu(), (1, 2, 3, 4, 8, 16, 64)),
@@ -82,7 +82,7 @@ def _run(*argv: str, cwd: Path = WHERE) -> str:
     return done.stdout
 
 
-def _newest_linux() -> str:
+def newest_linux() -> str:
     depends = _run("apt-cache", "depends", "linux-image-cloud-amd64", cwd=ROOT).splitlines()
     found = [line.split()[-1] for line in depends if "Depends: linux-image-" in line]
     if not found:
@@ -90,7 +90,7 @@ def _newest_linux() -> str:
     return found[0]
 
 
-def _file(package: str, pattern: str) -> Path:
+def file_of(package: str, pattern: str) -> Path:
     """A file of a Debian package, unpacked where nothing else is."""
     tree = WHERE / package
     if not list(tree.glob(pattern)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from debug.stages.frames import parse_frame
-from tests.bench import machine, report
+from tests.bench import machine, peers, report
 from tests.bench.counts import (
     BringUp,
     CountError,
@@ -143,3 +143,28 @@ def test_a_bring_up_costs_the_same_each_time_and_more_with_frames(bench: machine
     assert silent.bring_up.total < first.bring_up.total
     assert (silent.ap_bytes, first.ap_bytes) == (0, bench.boot("traced", 2, "trace=com1").ap_bytes)
     assert first.ap_bytes > 0
+
+
+def test_the_first_init_of_a_peer_comes_after_the_firmwares() -> None:
+    log = "".join(
+        f"7@{time}:apic_mem_writel {register} = {value}\n"
+        for time, register, value in (
+            ("1.5", "0x300", "0x000c4500"),
+            ("1.6", "0x300", "0x000c4610"),
+            ("2.0", "0xf0", "0x0000010f"),
+            ("3.0", "0x300", "0x000040fb"),
+            ("3.25", "0x300", "0x0000c500"),
+            ("3.5", "0x300", "0x00004608"),
+        )
+    )
+    writes = peers.icr_writes(log)
+    start = peers.first_init(writes)
+    assert start is not None and writes[start] == (3.25, 0xC500)
+    assert peers.first_init(writes[:2]) is None
+
+
+def test_the_peers_are_compared_by_medians() -> None:
+    ours = peers.Line("ours", (0.011, 0.010, 0.030), 63)
+    other = peers.Line("other", (0.044, 0.050, 0.040), 126)
+    text = peers.table([ours, other], 64)
+    assert text.splitlines()[-1].split() == ["other", "44.0", "40.0", "50.0", "4.0", "126"]
