@@ -77,6 +77,7 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         wishes,
         timeout=min(wishes.timeout, 2 * (time.monotonic() - began) + SLACK),
         on_output=None,
+        stop_when=None,  # it may remember the first run
         core=None,
     )
     try:
@@ -110,6 +111,8 @@ def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
         return ""
     if evidence.ending is Ending.RESTARTED and first.explanation.culprit is None:
         return "no register tells why the machine restarted"
+    if any(c.row.id == "kernel-not-reached" for c in first.causes):
+        return ""
     if any(c.certainty is Certainty.CERTAIN and not c.row.generic for c in first.causes):
         return ""
     return "the state at the end does not tell the cause for certain"

@@ -81,7 +81,9 @@ def in_wait_loop(machine: Machine, registers: Registers) -> tuple[bool, bool]:
     for one in ahead:
         pause = pause or one.kind is Kind.PAUSE
         if one.kind in (Kind.NEAR_JUMP, Kind.CONDITIONAL_JUMP) and one.target is not None:
-            if rip - 64 <= one.target <= rip + 64:
+            # A condition that jumps forward leaves the loop: its end is still to come.
+            leaves = one.kind is Kind.CONDITIONAL_JUMP and one.target > rip
+            if not leaves and rip - 64 <= one.target <= rip + 64:
                 behind = _read_behind(machine, registers, one.target, rip)
                 found = decode_many(behind, one.target, width, 16)
                 pause = pause or any(item.kind is Kind.PAUSE for item in found)

@@ -26,6 +26,11 @@ DERIVED = (
 )
 
 
+def how(machine: Machine) -> str:
+    """The note that says how the death is known."""
+    return DERIVED if machine.evidence.ending is Ending.RESTARTED else PREDICTED
+
+
 def doomed(machine: Machine) -> Optional[Cpu]:
     """The CPU that has shut down or is about to; None if there is none, or it could be several.
 

@@ -26,6 +26,7 @@ from debug.explain import stages as stage
 from debug.explain import state, trampoline_page, trampoline_search, waiting
 from debug.explain.context import Machine
 from debug.explain.findings import (
+    BspInFirmware,
     ConsoleSays,
     DeliveryFailed,
     Disagreement,
@@ -69,9 +70,7 @@ def explain(evidence: Evidence) -> Explanation:
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()
     notes = [*end.notes, *notes, *said, *arrival.uncounted(machine), *evidence.limits]
-    if predicted:
-        restarted = evidence.ending is Ending.RESTARTED
-        notes.append(doomed.DERIVED if restarted else doomed.PREDICTED)
+    notes += [doomed.how(machine)] if predicted else []
     if died and culprit is None:
         notes.append("which CPU shut down could not be found out")
     return Explanation(
@@ -112,7 +111,7 @@ def _cpus(
             found += laxness.impossible_state(machine, cpu.index, cpu.registers)
             if view.state is not CpuState.IDLE:
                 found += laxness.mode_traps(machine, cpu.index, cpu.registers)
-    found += state.shared_stacks(machine, tuple(views))
+    found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)
     return tuple(views), tuple(found)
 
 
@@ -128,7 +127,7 @@ def _status(
         return Status.RESET
     if ending in (Ending.EMULATOR_DIED, Ending.RESTARTED):
         return Status.UNKNOWN
-    if any(isinstance(f, KernelAbsent) for f in findings):
+    if any(isinstance(f, (KernelAbsent, BspInFirmware)) for f in findings):
         return Status.UNKNOWN
     if ending is Ending.STOPPED and _bsp_storms(machine, findings):
         return Status.HANG

@@ -9,6 +9,7 @@ from debug.evidence import Ending
 from debug.explain import stages as stage
 from debug.explain.context import Machine
 from debug.explain.model import CpuView, Status, Step
+from debug.explain.state import bsp_in_firmware
 from debug.x86.exceptions import vector
 from debug.x86.modes import mode_of
 
@@ -59,6 +60,8 @@ def headline(
         return f"healthy: {count} of {max(len(views), count)} CPUs online{told}"
     if machine.evidence.ending is Ending.EMULATOR_DIED and machine.evidence.messages:
         return f"the emulator ended by itself: {machine.evidence.messages[0]}"
+    for firmware in bsp_in_firmware(machine):
+        return f"the machine is still in its firmware, at {firmware.where}: no kernel was seen"
     if machine.evidence.ending is Ending.RESTARTED:
         return "the machine restarted: by a triple fault, or because the guest asked for it"
     return "the evidence does not tell what happened"

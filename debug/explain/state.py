@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import Cpu, IpiKind, Registers
+from debug.evidence import Cpu, Ending, IpiKind, Registers
 from debug.explain import stages as stage
 from debug.explain.code import filler_at, in_wait_loop
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import (
+    BspInFirmware,
     ExecutingFiller,
     HaltedForever,
     OutsideMemory,
@@ -112,6 +113,19 @@ def _was_started(machine: Machine, cpu: Cpu) -> bool:
     """
     kinds = [ipi.kind for ipi in machine.ipis_for(cpu)]
     return IpiKind.INIT in kinds and IpiKind.SIPI in kinds
+
+
+def bsp_in_firmware(machine: Machine) -> tuple[BspInFirmware, ...]:
+    """The BSP of a machine that was stopped had not left the firmware: no kernel misses a CPU."""
+    bsp, evidence = machine.bsp, machine.evidence
+    if bsp is None or machine.traced or evidence.ending is not Ending.STOPPED:
+        return ()
+    rip = machine.pc(bsp.registers)
+    if rip is None or machine.kernel_ipis or mode_of(bsp.registers).long:
+        return ()
+    if not _in_firmware(machine, bsp, rip):
+        return ()
+    return (BspInFirmware(bsp.index, rip, machine.where(rip), _mode(bsp.registers)),)
 
 
 def _in_firmware(machine: Machine, cpu: Cpu, rip: Optional[int]) -> bool:

@@ -30,6 +30,7 @@ from debug.x86.registers import Cr4
 _ADDRESS = 0x000F_FFFF_FFFF_F000
 _CACHE_BITS = 0x18  # PWT and PCD: no part of the address either, and harmless
 _LARGE = 1 << 21
+_NEAR = 512  # pages: so far below a fault the end of a mapping is looked for
 
 
 def findings(
@@ -133,7 +134,7 @@ def _edge(
     at = fault.address & ~(PAGE - 1)
     if machine.maps(registers, at + PAGE & MASK64) is not False:
         return None  # a hole, such as a guard page
-    for _ in range(64):
+    for _ in range(_NEAR):
         below = at - PAGE & MASK64
         mapped = machine.maps(registers, below)
         if mapped is None:

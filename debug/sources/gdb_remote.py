@@ -44,6 +44,7 @@ from debug.sources.qemu_text import parse_lapic
 ROOT = Path(__file__).resolve().parents[2]
 MAX_LINE = 4 << 20  # bytes of one answer
 MAX_CPUS = 256
+WHOLE = 6  # times the time for one answer: so long a stub may take for all of them
 _MONITOR_CPUS = 24  # from some 30 CPUs on GDB and QEMU wait for each other's acknowledgements
 _PAGE = 4096
 _CONTROL = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "fs_base", "gs_base")
@@ -74,6 +75,7 @@ class Remote:
         self._cpus: tuple[int, ...] = ()
         self._resume = True
         self._errors: Any = None
+        self._ends = 0.0  # when all that is asked must have been answered
 
     def __enter__(self) -> Remote:
         if not _TARGET.fullmatch(self._target) or not (
@@ -83,6 +85,7 @@ class Remote:
                 f"{self._target!r} is no stub: expected HOST:PORT, :PORT or the path of a socket,"
                 " such as :1234 for qemu -s"
             )
+        self._ends = time.monotonic() + WHOLE * self._timeout
         try:
             self._start()
             found = self._ask({"ask": "connect", "target": self._target})
@@ -187,7 +190,7 @@ class Remote:
 
     def read(self, physical: int, length: int) -> Optional[bytes]:
         """Physical memory; None where the stub gives none."""
-        if self._gdb is None:
+        if self._gdb is None or time.monotonic() >= self._ends:
             return None
         data = self._ask({"ask": "read", "at": physical, "length": length}).get("data")
         try:
@@ -225,7 +228,9 @@ class Remote:
         self, question: Mapping[str, Any], timeout: Optional[float] = None
     ) -> Mapping[str, Any]:
         """One question, one answer.  Raises StartError when none comes."""
-        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        deadline = min(time.monotonic() + self._timeout, self._ends)
+        if timeout is not None:  # for the parting, which always has its time
+            deadline = time.monotonic() + timeout
         try:
             os.write(self._ask_fd, json.dumps(question).encode() + b"\n")
         except OSError:

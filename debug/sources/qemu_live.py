@@ -253,7 +253,7 @@ class QemuMachine:
                     Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",)
                 )
             if idle is not None and idle.wants_sample(now, output.activity):
-                if idle.sample(now, self._glance(qmp)):
+                if idle.sample(now, self._glance(qmp)) and self._stands_still(qmp):
                     return End(
                         Ending.STOPPED,
                         messages=(
@@ -284,6 +284,12 @@ class QemuMachine:
         if not isinstance(status, dict) or not status.get("running"):
             return ""
         return qmp.monitor("info registers -a", MONITOR_TIMEOUT)
+
+    def _stands_still(self, qmp: QmpClient) -> bool:
+        """Whether two exact samples agree: a glance may show an old instruction pointer."""
+        first = self._sample(qmp)
+        self._run_a_moment(qmp)
+        return bool(first) and first == self._sample(qmp)
 
     def _sample(self, qmp: QmpClient) -> str:
         """All registers of one moment; empty when the machine is not running."""

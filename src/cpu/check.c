@@ -6,6 +6,7 @@
 #include "lib/string.h"
 #include "mm/frames.h"
 #include "mm/paging.h"
+#include "mm/stacks.h"
 #include "selftest.h"
 #include "smp/call.h"
 
@@ -57,7 +58,21 @@ static bool user_page_is_gone(void)
            !probe_read((const uint64_t *)USER_BASE, &value);
 }
 
+static bool ist_stacks_are_own(void)
+{
+    for (unsigned cpu = 0; cpu < lcpu_count; cpu++) {
+        struct stacks stacks = stacks_of(cpu);
+        for (int i = 0; smp_listens(cpu) && i < IST_COUNT - 1; i++)
+            if (percpu_of(cpu)->tables.tss.ist[i] != stacks.ist[i] ||
+                !paging_is_mapped(stacks.ist[i] - 1))
+                return false;
+    }
+    return true;
+}
+
 const struct check cpu_checks[] = {
+    {"each CPU's TSS has stacks of its own for #DF, NMI and #MC",
+     ist_stacks_are_own},
     {"each CPU went to ring 3 and back: SYSCALL, SYSRET, RSP0, swapgs",
      ring_3_and_back},
     {"the page of ring 3 is gone, and reading it faults", user_page_is_gone},

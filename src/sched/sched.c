@@ -45,12 +45,20 @@ void sched_init(void)
 {
     for (unsigned i = 0; i < lcpu_count; i++)
         percpu_of(i)->queue = phys_to_virt(frames_allocate(1));
-    sched_use(lcpu_count);
+    atomic_store_explicit(&usable, lcpu_count, memory_order_relaxed);
+}
+
+static void nothing(void *unused)
+{
+    (void)unused;
 }
 
 void sched_use(unsigned cpus)
 {
     atomic_store_explicit(&usable, cpus, memory_order_relaxed);
+    /* A CPU that looks for a thread has interrupts off: when it has answered,
+     * its next look knows the new number. */
+    smp_call_all(nothing, NULL);
 }
 
 struct sched_counts sched_counts(unsigned cpu)

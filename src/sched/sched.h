@@ -50,7 +50,8 @@ void sched_run_or_halt(void);
 /* The code outside of threads on this CPU is done for good. */
 void sched_main_over(void);
 
-/* CPUs 0 to `cpus` - 1 run threads from now on, the others none. */
+/* CPUs 0 to `cpus` - 1 run threads from now on, the others no new ones.
+ * Interrupts on. */
 void sched_use(unsigned cpus);
 
 struct sched_counts {

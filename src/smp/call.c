@@ -17,7 +17,7 @@ static struct call {
     void *arg;
     bool busy;             /* its CPU waits for answers */
     struct cpuset waiting; /* for these */
-} calls[NR_CPUS];
+} __attribute__((aligned(64))) calls[NR_CPUS];
 
 /* Who has called the CPU with this index. */
 static struct cpuset callers[NR_CPUS];

@@ -77,7 +77,11 @@ static bool all_are_called_once(void)
 static bool absent_cpu_is_refused(void)
 {
     unsigned seen = NR_CPUS;
-    return !smp_call(lcpu_count, note_index, &seen) && seen == NR_CPUS;
+    bool refused = !smp_call(lcpu_count, note_index, &seen);
+    for (unsigned cpu = 0; cpu < lcpu_count; cpu++)
+        if (!smp_listens(cpu))
+            refused = refused && !smp_call(cpu, note_index, &seen);
+    return refused && seen == NR_CPUS;
 }
 
 /* -------------------------------------------------------------------- TLB */
@@ -122,7 +126,8 @@ const struct check ipi_checks[] = {
     {"each CPU runs what it is called for", each_cpu_answers},
     {"a call to all runs once on every CPU", all_are_called_once},
     {"CPUs that call each other at once all go on", cpus_call_each_other},
-    {"a call to a CPU that is not there is refused", absent_cpu_is_refused},
+    {"a call to a CPU that is not there, or not online, is refused",
+     absent_cpu_is_refused},
     {"a page that is unmapped faults on every CPU, and its new one is seen",
      mappings_end_everywhere},
     {0},

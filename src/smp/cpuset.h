@@ -12,7 +12,7 @@
 
 struct cpuset {
     _Atomic uint64_t words[CPUSET_WORDS];
-} __attribute__((aligned(64)));
+};
 
 /* Release pairs with the acquire in cpuset_take(). */
 static inline void cpuset_add(struct cpuset *set, unsigned cpu)

@@ -83,7 +83,7 @@ static bool rate_is_right(void)
 {
     uint32_t measured = 0;
     for (int i = 0; i < RATE_TRIES && !measured; i++)
-        measured = tsc_measure();
+        measured = tsc_calibrate_once();
     uint64_t error = (uint64_t)tsc_khz() * CLOCK_ERROR_PPM / 1000000 + 1;
     bool right = measured + error >= tsc_khz() && measured <= tsc_khz() + error;
     if (!right)

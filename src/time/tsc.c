@@ -30,7 +30,7 @@ struct reading clock_read(uint32_t (*read)(void))
     return best;
 }
 
-uint32_t tsc_measure(void)
+uint32_t tsc_calibrate_once(void)
 {
     pit_start();
     struct reading first = clock_read(pit_read);
@@ -49,7 +49,7 @@ uint32_t tsc_measure(void)
 uint32_t tsc_calibrate(void)
 {
     for (int i = 0; i < CALIBRATE_TRIES; i++) {
-        uint32_t measured = tsc_measure();
+        uint32_t measured = tsc_calibrate_once();
         if (measured) {
             khz = measured;
             break;

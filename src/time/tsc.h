@@ -23,7 +23,7 @@ uint32_t tsc_khz(void);
 
 /* The rate in kHz from one run of the PIT; 0 if that ran out meanwhile, or
  * does not run. */
-uint32_t tsc_measure(void);
+uint32_t tsc_calibrate_once(void);
 
 /* Another clock's count, and the TSC at that moment. */
 struct reading {

@@ -52,6 +52,7 @@ from debug.explain.findings.machine import (
     PanicMessage,
 )
 from debug.explain.findings.state import (
+    BspInFirmware,
     Contents,
     ExecutingFiller,
     HaltedForever,
@@ -65,6 +66,7 @@ from debug.explain.model import Finding
 
 __all__ = [
     "BadControlWrite",
+    "BspInFirmware",
     "BspRestarted",
     "ConsoleSays",
     "Contents",

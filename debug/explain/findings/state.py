@@ -47,6 +47,21 @@ class OutsideMemory(Finding):
 
 
 @dataclass(frozen=True)
+class BspInFirmware(Finding):
+    """The BSP executes the firmware, and nothing was seen of a kernel."""
+
+    rip: int
+    where: str
+    mode: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CPU {self.cpu} executes the firmware at {self.where or hex(self.rip)} in {self.mode}",
+            "no INIT or SIPI of a kernel's and no lamp was seen",
+        )
+
+
+@dataclass(frozen=True)
 class Spinning(Finding):
     """A CPU that runs without making progress."""
 

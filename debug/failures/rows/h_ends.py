@@ -9,6 +9,7 @@ from debug.evidence import Evidence
 from debug.explain import kernel
 from debug.explain import stages as stage
 from debug.explain.findings import (
+    BspInFirmware,
     BspRestarted,
     ConsoleSays,
     DeliberateExit,
@@ -109,7 +110,29 @@ def _absent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return likely(absent) if absent is not None else None
 
 
+def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(BspInFirmware)
+    if found is None or explanation.status is not Status.UNKNOWN:
+        return None
+    return likely(found)
+
+
 ROWS = (
+    Row(
+        "kernel-not-reached",
+        "the machine has not come out of its firmware: nothing was booted, or it was not given time",
+        Place.END,
+        ("No bootable device", "stays in SeaBIOS", "nothing on the serial port"),
+        "the BSP executes the BIOS when the machine is stopped, and no IPI of a kernel was seen",
+        "it executes the kernel",
+        "check the boot device and the image; a slow accelerator needs a longer --timeout; a kernel"
+        " that calls the BIOS and waits there looks the same",
+        "",
+        chapters.FIRST_LIGHT,
+        ("BLD-01",),
+        _firmware,
+        over=("no-sipi", "ap-waits-for-sipi", "ap-missing"),
+    ),
     Row(
         "output-interleaved",
         "several CPUs write to the console at once, without a common lock",

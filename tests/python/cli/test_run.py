@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import select
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -247,3 +248,39 @@ def test_a_guest_that_claims_to_be_healthy_is_not_believed(scene: Scene) -> None
     report = scene.report("--cpus", "4", "--", *qemu(image, "-smp", "4"))
     assert report["status"] != "healthy"
     assert all(cause["certainty"] != "certain" for cause in report["causes"]), report["causes"]
+
+
+def test_a_machine_that_boots_nothing_is_not_said_to_miss_cpus(scene: Scene) -> None:
+    report = scene.report("--timeout", "6", "--once", "--", "qemu-system-x86_64", "-smp", "2")
+    assert report["status"] == "unknown" and "still in its firmware" in report["headline"]
+    assert first_cause(report) == ("kernel-not-reached", "likely")
+
+
+def test_a_machine_that_the_users_debugger_starts_is_awaited(scene: Scene) -> None:
+    """With -S no clock of ours runs until somebody says "continue" to the stub."""
+    image = boot_sector(scene.folder, "protected.asm", "LONG=1", "AP=0")
+    words = qemu(image, "-S", "-gdb", "unix:stub,server=on,wait=off")
+    child = subprocess.Popen(
+        scene.argv("--json", "--timeout", "3", "--", *words),
+        cwd=scene.folder,
+        env=scene.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stderr is not None
+    with child.stderr:
+        assert b"your debugger starts the machine" in child.stderr.readline()
+    began = time.monotonic()
+    while not (scene.folder / "stub").exists() and time.monotonic() - began < LIMIT:
+        select.select([], [], [], 0.05)
+    select.select([], [], [], 4)  # longer than the timeout
+    assert child.poll() is None
+    with socket.socket(socket.AF_UNIX) as stub:
+        stub.connect(str(scene.folder / "stub"))
+        stub.sendall(b"+$?#3f")
+        stub.recv(4096)
+        stub.sendall(b"+$c#63")
+        told, _ = child.communicate(timeout=LIMIT)
+    assert json.loads(told)["status"] == "triple-fault"
+    scene.nothing_is_left()

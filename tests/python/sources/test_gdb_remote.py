@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from debug.kernel.machine import Kernel
 from debug.labs.lab import load
 from debug.labs.workshop import build
 from debug.report.diagnosis import diagnose
+from debug.report.text import render
 from debug.sources.elf_symbols import ElfSymbols
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.gdb_remote import Remote, registers_of
@@ -118,3 +120,58 @@ def test_registers_by_gdbs_names() -> None:
     real = registers_of({"eip": 0x1_0000, "eax": 5, "cs": 0x800, "cr0": 0x10})
     assert real.rip == 0 and real.segments["cs"].base == 0x8000 and real.general == {"rax": 5}
     assert registers_of({}).segments == {}
+
+
+def _packet(data: bytes) -> bytes:
+    return b"$" + data + b"#%02x" % (sum(data) & 0xFF)
+
+
+def _invents(path: str, delay: float) -> None:
+    """A stub that speaks the protocol, slowly, and makes everything up."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(4)
+    noise = random.Random(1)
+
+    def answer(question: bytes) -> bytes:
+        if question[:1] == b"?":
+            return b"S05"
+        if question[:1] in (b"g", b"m"):
+            return bytes(noise.choice(b"0123456789abcdef") for _ in range(312 * 2))
+        if question.startswith(b"qRcmd"):
+            return b"\x1b[2JVM status: running\n".hex().encode()
+        return b"l" if question.startswith(b"qsThreadInfo") else b""
+
+    def talk(connection: socket.socket) -> None:
+        held = b""
+        with connection:
+            while data := connection.recv(4096):
+                held += data
+                while (end := held.find(b"#")) >= 0 and len(held) >= end + 3:
+                    question, held = held[held.find(b"$") + 1 : end], held[end + 3 :]
+                    time.sleep(delay)
+                    connection.sendall(b"+" + _packet(answer(question)))
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            try:
+                talk(connection)
+            except OSError:
+                continue
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.4], ids=["at-once", "slowly"])
+def test_a_stub_that_invents_everything_ends_in_time(tmp_path: Path, delay: float) -> None:
+    path = str(tmp_path / "stub")
+    _invents(path, delay)
+    began = time.monotonic()
+    try:
+        with Remote(path, timeout=1.0) as machine:
+            text = render(diagnose(machine.observe()))
+            assert "\x1b" not in text and "certain" not in text
+    except StartError as error:
+        assert "\x1b" not in str(error)
+    assert time.monotonic() - began < PATIENCE
