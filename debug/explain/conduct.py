@@ -12,6 +12,7 @@ from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import Laxness
 from debug.explain.findings.tables import DirectionFlag, SharedTss, StackZeroed, UserBaseSwapped
 from debug.explain.model import CpuState, CpuView, Finding
+from debug.x86.canonical import is_canonical
 from debug.x86.linear import tables_of
 from debug.x86.modes import Mode, PagingMode, mode_of
 from debug.x86.refusals import Check
@@ -126,7 +127,9 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     if rip is None or machine.symbol(rip) is not None:
         return []  # it runs code that has a name
     if rip >= _DATA_AREA and machine.linear(registers).read(rip, 1) is not None:
-        if filler_at(machine, registers) is None:
+        # Our BSP has no code below 640 KiB: whatever runs there was left by the loader.
+        astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY
+        if not astray and filler_at(machine, registers) is None:
             return []  # it may be code
     data = machine.linear(registers).read(rsp + _PUSHED, 128)
     return [StackZeroed(cpu.index, rsp)] if data is not None and not any(data) else []
@@ -148,8 +151,8 @@ def _tasks(machine: Machine, cpus: list[Cpu]) -> list[Finding]:
         data = machine.linear(cpu.registers).read(base + _IST, 56)
         for slot in range(7) if data is not None else ():
             stack = int.from_bytes((data or b"")[slot * 8 : slot * 8 + 8], "little")
-            if stack < LOW_MEMORY:
-                continue
+            if stack < LOW_MEMORY or not is_canonical(stack):
+                continue  # unused, or poisoned so that its use is noticed
             if stack in stacks and stacks[stack][0] != cpu.index:
                 found.append(SharedTss(cpu.index, stacks[stack][0], stacks[stack][1], stack))
                 break

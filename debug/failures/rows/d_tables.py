@@ -160,7 +160,10 @@ ROWS = (
         ("PG-05", "PG-13"),
         _skipped,
         ("bsp-level-skipped", "bsp-cr3-names-pdpt"),
-        over=("large-page-misaligned", "higher-half-unmapped", "identity-map-missing", "cr3-wrong"),
+        over=(
+            *("large-page-misaligned", "higher-half-unmapped", "identity-map-missing"),
+            *("cr3-wrong", "local-apic-unmapped"),
+        ),
     ),
     Row(
         "la57-mismatch",
