@@ -152,6 +152,7 @@ generate: ## make the committed generated files again
 	@$(PYTHON) -m debug.failures.document
 	@$(PYTHON) -m debug.kernel.options_document
 	@$(PYTHON) -m debug.kernel.facts
+	@$(PYTHON) -m tests.tutorial.index
 	@$(PYTHON) -m debug.cli.described.man
 	@$(PYTHON) -m debug.cli.described.document
 
