@@ -13,7 +13,7 @@ from typing import Optional, Union
 from debug.evidence import Registers
 from debug.x86.canonical import MASK64, is_canonical
 from debug.x86.descriptors import Gate, GateType, SegmentDescriptor
-from debug.x86.exceptions import GP, NP, SS, TS, gate_code, selector_code, vector
+from debug.x86.exceptions import BP, GP, NP, OF, SS, TS, gate_code, selector_code, vector
 from debug.x86.linear import LinearMemory
 from debug.x86.modes import MASK32, Mode, linear, mode_of, privilege, stack_width
 from debug.x86.paging import Access
@@ -72,10 +72,11 @@ def deliver(
     """Deliver vector `number` (0 to 255) with the registers of `memory`.
 
     `error_code`: whether one is pushed; None: as the vector's table row says (never for
-    `software`, an INT n).  `external` is the EXT bit of what fails meanwhile: set for every
-    event but INT n, INT3 and INTO.
+    `software`, an INT n, which #BP and #OF always are).  `external` is the EXT bit of what fails
+    meanwhile: set for every event but INT n, INT3 and INTO.
     """
     registers, state = memory.registers, Delivery(number)
+    software = software or number in (BP, OF)
     mode, cpl = mode_of(registers), privilege(registers)
     pushes = vector(number).error_code if error_code is None else error_code
     pushes, external = pushes and not software, external and not software

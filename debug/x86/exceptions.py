@@ -95,7 +95,8 @@ def _table() -> tuple[Vector, ...]:
 
 VECTORS = _table()
 
-DE, DB, NMI, BP, UD, NM, DF, TS, NP, SS, GP, PF, AC = 0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 17
+DE, DB, NMI, BP, OF, UD, NM, DF = 0, 1, 2, 3, 4, 6, 7, 8
+TS, NP, SS, GP, PF, AC = 10, 11, 12, 13, 14, 17
 
 
 def vector(number: int) -> Vector:
