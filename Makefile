@@ -122,6 +122,9 @@ check-13: $$(BUILD)/lamppost.iso
 sweep: setup kernel ## healthy kernels, ours and others, RUNS=20 times: no false alarm
 	@$(PYTHON) -m tests.sweep --runs $(or $(RUNS),20)
 
+machines: setup-test ## other people's machines, healthy and broken (MACHINES='xen-*')
+	@$(PYTHON) -m tests.machines $(foreach machine,$(MACHINES),'$(machine)')
+
 fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, FILES=)
 	@$(PYTHON) -m tests.fuzz $(if $(RUNS),--runs $(RUNS)) $(FILES)
 
@@ -149,6 +152,8 @@ generate: ## make the committed generated files again
 	@$(PYTHON) -m debug.failures.document
 	@$(PYTHON) -m debug.kernel.options_document
 	@$(PYTHON) -m debug.kernel.facts
+	@$(PYTHON) -m tests.tutorial.index
+	@$(PYTHON) -m debug.cli.described.man
 	@$(PYTHON) -m debug.cli.described.document
 
 setup: ## install the Debian packages that are missing

@@ -148,7 +148,7 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     STAGE(BSP_APIC);
     STAGE_WITH(BSP_TIME, tsc_calibrate());
     timer_init();
-    lcpus_init(madt);
+    lcpus_init(madt, options.maxcpus);
 
     uint64_t trace_area;
     uint64_t trampoline = plan_low_memory(&trace_area);

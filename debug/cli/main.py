@@ -16,10 +16,13 @@ import argparse
 import importlib
 import importlib.util
 import sys
-from typing import NamedTuple, Optional, Protocol, Sequence, cast
+from typing import TYPE_CHECKING, Collection, NamedTuple, Optional, Protocol, Sequence, cast
 
 from debug.cli.exit_codes import MEANING, ExitCode
 from debug.cli.guard import guarded
+
+if TYPE_CHECKING:
+    from debug.cli.described.model import Subcommand
 
 
 class Command(NamedTuple):
@@ -36,6 +39,10 @@ COMMANDS = (
     Command("attach", "attach", "diagnose a machine behind a running GDB stub"),
     Command("stages", "stages", "decode a stage trace: table, timeline, SVG, Perfetto, JSON"),
     Command("failures", "failures", "the failure table: causes, symptoms and fixes"),
+    Command(
+        "doctor", "doctor", "check the installed tools: what works, what each missing one costs"
+    ),
+    Command("completion", "completion", "print the completion script of a shell"),
 )
 
 
@@ -54,8 +61,8 @@ def available() -> tuple[Command, ...]:
     return tuple(c for c in COMMANDS if importlib.util.find_spec(f"debug.cli.{c.module}"))
 
 
-def _parser(commands: Sequence[Command], chosen: Optional[str]) -> argparse.ArgumentParser:
-    """The whole command line; only the chosen command's module is imported."""
+def _parser(commands: Sequence[Command], chosen: Collection[str]) -> argparse.ArgumentParser:
+    """The whole command line; only the chosen commands' modules are imported."""
     codes = "\n".join(f"  {code.value:>3}  {MEANING[code]}" for code in ExitCode)
     parser = argparse.ArgumentParser(
         prog="lamppost",
@@ -71,7 +78,7 @@ def _parser(commands: Sequence[Command], chosen: Optional[str]) -> argparse.Argu
             description=command.summary[0].upper() + command.summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if command.name == chosen:
+        if command.name in chosen:
             module = _load(command)
             module.configure(subparser)
             subparser.set_defaults(command=module)
@@ -82,15 +89,24 @@ def _load(command: Command) -> CommandModule:
     return cast(CommandModule, importlib.import_module(f"debug.cli.{command.module}"))
 
 
-def _chosen(commands: Sequence[Command], arguments: Sequence[str]) -> Optional[str]:
-    """The command named on the command line: its first word that is not an option."""
-    word = next((a for a in arguments if not a.startswith("-")), None)
-    return word if any(command.name == word for command in commands) else None
+def _chosen(arguments: Sequence[str]) -> tuple[str, ...]:
+    """What may be a command on the command line: its first word that is not an option."""
+    return tuple(word for word in arguments if not word.startswith("-"))[:1]
+
+
+def described() -> tuple[Subcommand, ...]:
+    """Every command with all of its arguments, for the manual and the shells."""
+    from debug.cli.described.model import subcommands
+    from debug.failures.table import ROWS
+
+    commands = available()
+    parser = _parser(commands, [command.name for command in commands])
+    return subcommands(parser, {("failures", "ID"): tuple(row.id for row in ROWS)})
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
     commands = available()
-    options = _parser(commands, _chosen(commands, arguments)).parse_args(arguments)
+    options = _parser(commands, _chosen(arguments)).parse_args(arguments)
     command: CommandModule = options.command
     code = command.run(options)
     sys.stdout.flush()

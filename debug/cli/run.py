@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
+from debug.cli.annotate import guest_output
 from debug.cli.echo import Echo, echo_raw
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
@@ -138,22 +139,23 @@ def _run(options: argparse.Namespace) -> int:
     if "-S" in argv:
         print("lamppost: -S: your debugger starts the machine; it is awaited", file=sys.stderr)
     easel = Easel(options.picture)
-    diagnosis = observe(
-        argv,
-        Wishes(
-            timeout=options.timeout or (FOREVER if yours else TIMEOUT),
-            idle=None if yours else Wishes.idle,
-            until=options.until,
-            cpus=options.cpus,
-            symbols=tuple(options.symbols),
-            keep_dir=options.keep,
-            on_output=None if options.quiet or options.json else shown,
-            logging=_logging(options),
-            core=options.core,
-            on_again=_say_again,
-            look=easel.look,
-        ),
-    )
+    with guest_output(options):
+        diagnosis = observe(
+            argv,
+            Wishes(
+                timeout=options.timeout or (FOREVER if yours else TIMEOUT),
+                idle=None if yours else Wishes.idle,
+                until=options.until,
+                cpus=options.cpus,
+                symbols=tuple(options.symbols),
+                keep_dir=options.keep,
+                on_output=None if options.quiet or options.json else shown,
+                logging=_logging(options),
+                core=options.core,
+                on_again=_say_again,
+                look=easel.look,
+            ),
+        )
     easel.write(diagnosis)
     code = show(diagnosis, options)
     return ExitCode.INTERRUPTED if INTERRUPTED in diagnosis.evidence.messages else code

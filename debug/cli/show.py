@@ -7,6 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from debug.cli import annotate
 from debug.cli.exit_codes import of_status
 from debug.pictures.wanted import add_picture_option
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
-    """--json and --picture."""
+    """--json, --annotations and --picture."""
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    annotate.add_option(parser)
     add_picture_option(parser)
 
 
@@ -29,4 +31,5 @@ def show(diagnosis: Diagnosis, options: argparse.Namespace) -> int:
         print(to_json(diagnosis))
     else:
         terminal.write(diagnosis, sys.stdout)
+    annotate.annotate(diagnosis, options)
     return of_status(diagnosis.status)

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import Registers, TableRegister
+from debug.evidence import Cpu, Registers, TableRegister
 from debug.explain.context import Machine
 from debug.explain.findings import (
     CpuDifference,
     DeliveryFailed,
     IdtState,
     IdtStatus,
+    LongModeMissing,
     MapDifference,
     PageFault,
 )
 from debug.explain.model import Finding
+from debug.explain.page_fault import long_mode_missing
 from debug.x86.modes import Mode, mode_of
 from debug.x86.registers import Cr0, Cr4, Efer
 
@@ -69,6 +72,16 @@ def differences(
             sentence = f"{own.sentences()[0]}; the BSP has loaded one at {loaded.base:#x}"
             found.append(CpuDifference(cpu, "idt", loaded.base, own.base, sentence))
     return tuple(found)
+
+
+def without_long_mode(machine: Machine, cpu: Cpu) -> tuple[LongModeMissing, ...]:
+    """An AP that runs with paging on and without long mode, while the BSP is in long mode."""
+    bsp = machine.bsp
+    if bsp is None or cpu.index == bsp.index or mode_of(bsp.registers) is not Mode.LONG64:
+        return ()
+    same = cpu.registers.get("cr3") == bsp.registers.get("cr3")
+    found = long_mode_missing(machine, cpu.index, cpu.registers)
+    return tuple(replace(missing, as_bsp=same) for missing in found)
 
 
 def idt_status(cpu: Optional[int], registers: Registers) -> Optional[IdtStatus]:

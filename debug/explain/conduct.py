@@ -10,8 +10,15 @@ from debug.explain import trampoline_page
 from debug.explain.code import filler_at
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import Laxness
-from debug.explain.findings.tables import DirectionFlag, SharedTss, StackZeroed, UserBaseSwapped
+from debug.explain.findings.tables import (
+    DirectionFlag,
+    LargePageIgnored,
+    SharedTss,
+    StackZeroed,
+    UserBaseSwapped,
+)
 from debug.explain.model import CpuState, CpuView, Finding
+from debug.x86.canonical import is_canonical
 from debug.x86.linear import tables_of
 from debug.x86.modes import Mode, PagingMode, mode_of
 from debug.x86.refusals import Check
@@ -32,6 +39,8 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[Finding, ...
     running: list[Cpu] = []
     for view in views:
         cpu = machine.cpu(view.index)
+        if cpu is not None and view.state is CpuState.SHUT_DOWN:
+            found += _page_size_ignored(machine, cpu)
         if cpu is None or view.state in _WAITING or mode_of(cpu.registers) is not Mode.LONG64:
             continue
         running.append(cpu)
@@ -39,6 +48,22 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[Finding, ...
         found += _bases(cpu)
         found += _zeroed(machine, cpu, view)
     return (*found, *_tasks(machine, running), *_large_pages(machine), *_early_pcide(machine))
+
+
+def _page_size_ignored(machine: Machine, cpu: Cpu) -> list[Finding]:
+    """[SDM 3A "32-Bit Paging"]: with CR4.PSE=0, bit 7 of a directory entry is ignored."""
+    tables = tables_of(cpu.registers)
+    if tables is None or tables.mode is not PagingMode.PAGING32 or tables.cr4 & Cr4.PSE:
+        return []
+    for name in ("rip", "rsp"):
+        address = machine.pc(cpu.registers) if name == "rip" else cpu.registers.get(name)
+        walk = machine.linear(cpu.registers).walk(address) if address is not None else None
+        if address is None or walk is None or not walk.entries:
+            continue
+        raw = walk.entries[0].raw
+        if raw & 0x81 == 0x81:
+            return [LargePageIgnored(cpu.index, address, address >> 22, raw)]
+    return []
 
 
 def _is_tcg(machine: Machine) -> bool:
@@ -126,7 +151,9 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     if rip is None or machine.symbol(rip) is not None:
         return []  # it runs code that has a name
     if rip >= _DATA_AREA and machine.linear(registers).read(rip, 1) is not None:
-        if filler_at(machine, registers) is None:
+        # Our BSP has no code below 640 KiB: whatever runs there was left by the loader.
+        astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY
+        if not astray and filler_at(machine, registers) is None:
             return []  # it may be code
     data = machine.linear(registers).read(rsp + _PUSHED, 128)
     return [StackZeroed(cpu.index, rsp)] if data is not None and not any(data) else []
@@ -148,8 +175,8 @@ def _tasks(machine: Machine, cpus: list[Cpu]) -> list[Finding]:
         data = machine.linear(cpu.registers).read(base + _IST, 56)
         for slot in range(7) if data is not None else ():
             stack = int.from_bytes((data or b"")[slot * 8 : slot * 8 + 8], "little")
-            if stack < LOW_MEMORY:
-                continue
+            if stack < LOW_MEMORY or not is_canonical(stack):
+                continue  # unused, or poisoned so that its use is noticed
             if stack in stacks and stacks[stack][0] != cpu.index:
                 found.append(SharedTss(cpu.index, stacks[stack][0], stacks[stack][1], stack))
                 break

@@ -111,6 +111,8 @@ def _cpus(
             found += laxness.impossible_state(machine, cpu.index, cpu.registers)
             if view.state is not CpuState.IDLE:
                 found += laxness.mode_traps(machine, cpu.index, cpu.registers)
+        if view.state in (CpuState.RUNNING, CpuState.SPINNING):
+            found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)
     return tuple(views), tuple(found)
 

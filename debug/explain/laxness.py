@@ -37,16 +37,27 @@ def impossible_state(
         found = [item for item in found if item[1] is not Check.PAE_MISSING]
         found.insert(0, (what, Check.LEAVES_LONG_MODE))
     lax = [Laxness(cpu, f"{who} let this pass: {what}", check) for what, check in found]
+    if who == "QEMU" and (sign := _paging_ignored(registers)):
+        sentence = (
+            f"EFER.LME=1, CR4.PAE=0 and paging is off, yet {sign}: QEMU ignores a mov to CR0 that"
+            " sets PG then; a real CPU raises #GP(0) there"
+        )
+        lax.append(Laxness(cpu, sentence, Check.PAE_MISSING))
+    return tuple(lax)
+
+
+def _paging_ignored(registers: Registers) -> str:
+    """What shows that the code went on as if a mov to CR0 had turned paging on, "" if nothing."""
     code, efer = registers.segments.get("cs"), registers.get("efer") or 0
     cr0, cr4 = registers.get("cr0"), registers.get("cr4")
-    if who == "QEMU" and code is not None and code.long and cr0 is not None and cr4 is not None:
-        if efer & Efer.LME and cr0 & Cr0.PE and not cr0 & Cr0.PG and not cr4 & Cr4.PAE:
-            sentence = (
-                "EFER.LME=1, CR4.PAE=0 and paging is off, yet a 64-bit code segment is loaded:"
-                " QEMU ignores a mov to CR0 that sets PG then; a real CPU raises #GP(0) there"
-            )
-            lax.append(Laxness(cpu, sentence, Check.PAE_MISSING))
-    return tuple(lax)
+    if code is None or cr0 is None or cr4 is None or not efer & Efer.LME:
+        return ""
+    if cr0 & Cr0.PG or cr4 & Cr4.PAE:
+        return ""
+    if cr0 & Cr0.PE:
+        return "a 64-bit code segment is loaded" if code.long else ""
+    far = registers.rip is not None and registers.rip > 0xFFFF
+    return f"it is in real mode at offset {registers.rip or 0:#x}, where no code is" if far else ""
 
 
 def _after_mov_cr4(machine: Machine, registers: Registers) -> bool:

@@ -195,7 +195,7 @@ def headline(found: PageFault) -> str:
 
 def long_mode_missing(
     machine: Machine, cpu: Optional[int], registers: Registers
-) -> tuple[Finding, ...]:
+) -> tuple[LongModeMissing, ...]:
     """EFER.LME=0 with paging on, where the code looks as if it wanted long mode.
 
     It wanted it if the instruction is mapped by the same CR3 walked with four levels.

@@ -71,6 +71,8 @@ def general_fault(
         return (_selector(machine, cpu, registers, vector, selector, instruction, verdict),)
     if instruction is None:
         return _bad_rip(cpu, registers)
+    if verdict is not None and verdict.check is Check.OFFSET and instruction.kind in _USES:
+        return (_selector(machine, cpu, registers, vector, selector, instruction, verdict),)
     if instruction.kind in _CONTROL:
         return (_control(cpu, registers, machine, instruction, verdict),)
     if verdict is not None and verdict.check is Check.MISALIGNED:
@@ -144,12 +146,17 @@ def _selector(
 
 
 def _good_beyond(machine: Machine, registers: Registers, selector: int) -> bool:
-    """Whether a present code or data descriptor stands where a selector beyond the limit points."""
+    """Whether the table goes on beyond its limit, without a gap, up to a code segment there."""
     table = registers.gdtr
     if table is None or selector & 4 or selector | 7 <= table.limit:
         return False
-    data = machine.linear(registers).read(table.base + (selector & ~7), 8)
-    return data is not None and data[5] & 0x98 == 0x98 and data[6] & 0x0F in (0, 0xF)
+    first, last = (table.limit + 1) & ~7, selector & ~7
+    data = machine.linear(registers).read(table.base + first, last - first + 8)
+    if data is None:
+        return False
+    entries = [data[at : at + 8] for at in range(0, len(data), 8)]
+    good = all(entry[5] & 0x90 == 0x90 and entry[6] & 0x0F in (0, 0xF) for entry in entries)
+    return good and entries[-1][5] & 0x08 == 0x08
 
 
 def _suspect_base(machine: Machine, registers: Registers) -> str:

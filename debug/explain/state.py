@@ -23,9 +23,10 @@ from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.reached import reached
 from debug.x86.canonical import MASK64, is_canonical
 from debug.x86.modes import Mode, code_width, mode_of
-from debug.x86.registers import Rflags
+from debug.x86.registers import Cr0, Rflags
 
 _FIRMWARE = ((0xE0000, 0x100000), (0xFFF00000, 0x1_0000_0000))  # where a PC's BIOS lies
+MASK32 = (1 << 32) - 1
 _RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
 _PARKING_STAGES = (stage.AP_ABANDONED, stage.AP_UNKNOWN, stage.STOPPED)
 
@@ -184,10 +185,14 @@ def _place(machine: Machine, cpu: Cpu, rip: Optional[int]) -> list[Finding]:
 
 def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[StackState]:
     """The stack pointer against the page tables; None where there are none to ask."""
-    rsp = registers.get("rsp")
-    if rsp is None or mode_of(registers) is not Mode.LONG64:
+    rsp, mode, stack = registers.get("rsp"), mode_of(registers), registers.segments.get("ss")
+    if rsp is None or mode not in (Mode.LONG64, Mode.PROTECTED32):
         return None
-    top = rsp - 8 & MASK64
+    wide = mode is Mode.LONG64
+    paging = (registers.get("cr0") or 0) & Cr0.PG
+    if not wide and (rsp or stack is None or stack.base or not paging):
+        return None  # in 32-bit code only a null stack is told from others
+    top = rsp - 8 & MASK64 if wide else rsp - 4 & MASK32
     canonical = is_canonical(rsp)
     mapped = machine.maps(registers, top) if canonical else None
     block = block_of(machine, cpu)
@@ -219,7 +224,7 @@ def _used(machine: Machine, registers: Registers, rsp: int) -> bool:
 def shared_stacks(machine: Machine, views: tuple[CpuView, ...]) -> tuple[SharedStack, ...]:
     """Pairs of CPUs whose stack pointers lie in one page; each pair once."""
     waiting = (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE, CpuState.RESET)
-    seen: dict[int, tuple[int, int]] = {}
+    seen: dict[int, tuple[int, int, Optional[int]]] = {}
     found = []
     for view in views:
         cpu = machine.cpu(view.index)
@@ -230,8 +235,10 @@ def shared_stacks(machine: Machine, views: tuple[CpuView, ...]) -> tuple[SharedS
             continue
         page = (rsp - 1) // PAGE  # a full-descending stack ends below its first address
         if page in seen:
-            other, other_rsp = seen[page]
+            other, other_rsp, place = seen[page]
+            if place == view.rip and rsp != other_rsp:
+                continue  # the same code at another depth: small stacks beside each other
             found.append(SharedStack(view.index, other, rsp, other_rsp))
         else:
-            seen[page] = (view.index, rsp)
+            seen[page] = (view.index, rsp, view.rip)
     return tuple(found)

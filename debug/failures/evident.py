@@ -10,7 +10,13 @@ from dataclasses import replace
 from typing import Callable, Optional
 
 from debug.evidence import Ending, Evidence, NoMemory
-from debug.explain.findings import BadControlWrite, KernelGaveUp, PageFault, SelectorFault
+from debug.explain.findings import (
+    BadControlWrite,
+    KernelGaveUp,
+    PageFault,
+    SelectorFault,
+    SipiReceived,
+)
 from debug.explain.findings.evident import Clue, Evident, Proof
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures.row import Certainty, Match, words
@@ -120,7 +126,18 @@ def _still_waiting(found: Match, evidence: Evidence, explanation: Explanation) -
         return found
     bsp = explanation.cpus[0] if explanation.cpus else None
     busy = bsp is not None and bsp.state in (CpuState.RUNNING, CpuState.SPINNING)
+    if busy and _held_up(found, explanation):
+        return _not_above(found, Certainty.POSSIBLE)
     return _not_above(found, Certainty.LIKELY) if busy else found
+
+
+def _held_up(found: Match, explanation: Explanation) -> bool:
+    """Another CPU was sent its SIPI and is not up: the BSP may be waiting for that one first."""
+    sent = {received.cpu for received in explanation.all(SipiReceived)}
+    return any(
+        view.index in sent and view.index != found.cpu and view.arrived is False
+        for view in explanation.cpus
+    )
 
 
 def _full_or_unmapped(

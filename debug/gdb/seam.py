@@ -188,6 +188,11 @@ class Gdb:
         # second Ctrl-C, while GDB waits for the first to work, would disconnect it.
         gdb.execute("define hook-quit\nset confirm off\nend")
 
+    def program(self) -> Optional[str]:
+        """The file whose symbols GDB has loaded."""
+        name = gdb.current_progspace().filename
+        return str(name) if name else None
+
     def registers(self) -> dict[str, int]:
         """The selected CPU's registers by the stub's names; what is no number is left out."""
         found: dict[str, int] = {}

@@ -46,7 +46,9 @@ class Snapshot:
         """The indices of all CPUs.  Raises DebuggerError when not connected."""
         found = self.debugger.cpus()
         if not found:
-            raise DebuggerError("not connected to a machine: `make gdb` starts one")
+            raise DebuggerError(
+                "not connected to a machine: `target remote` connects, `make gdb` starts one"
+            )
         return found
 
     def chosen(self, cpu: Optional[int] = None) -> int:

@@ -31,6 +31,7 @@ from debug.sources.bochs_command_line import (
 )
 from debug.sources.bochs_flood import StormWatch
 from debug.sources.bochs_idle import IdleWatch
+from debug.sources.bochs_locks import Locks
 from debug.sources.bochs_log import LogReader
 from debug.sources.bochs_memory import BochsMemory
 from debug.sources.bochs_messages import complaints, last_words
@@ -86,6 +87,7 @@ class BochsMachine:
         self._directory: Optional[str] = None  # ours, to be removed
         self._scratch = ""
         self._process: Optional[BochsProcess] = None
+        self._locks: Optional[Locks] = None
         self._log_file: Optional[FollowedFile] = None
         self._output: Optional[Output] = None
         self._memory: Optional[BochsMemory] = None
@@ -139,7 +141,9 @@ class BochsMachine:
 
     def _spawn(self, directory: str, modules: Sequence[str] = MODULES) -> None:
         options = self._options
-        com1 = com1_file_of([*self._config.splitlines(), *settings(self._command)])
+        lines = [*self._config.splitlines(), *settings(self._command)]
+        self._locks = Locks(lines, self._command)
+        com1 = com1_file_of(lines)
         lost = com1 is not None and not os.path.isdir(os.path.dirname(com1) or ".")
         launch = self._launch = plan(self._command, self._config, directory, modules, lost)
         Path(launch.log_file).unlink(missing_ok=True)
@@ -165,6 +169,8 @@ class BochsMachine:
     def _end_process(self) -> None:
         if self._process is not None:
             self._process.end()
+            if self._locks is not None:
+                self._locks.release()
         if self._output is not None:
             self._output.close()
         if self._log_file is not None:

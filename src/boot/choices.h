@@ -39,6 +39,8 @@ SINK("e9", TRACE_SINK_E9, "stages to port 0xE9")
 SINK("com1", TRACE_SINK_COM1, "stages to COM1")
 SINK("mem", TRACE_SINK_MEMORY, "stages to the record in memory")
 
+VALUE("maxcpus=", "N",
+      "use so many CPUs at most, the BSP included; the others are left alone")
 VALUE("trampoline=", "ADDRESS",
       "the page that the APs start in; default 0x8000, or the first free page "
       "where that one is taken")

@@ -116,9 +116,19 @@ static bool parse_word(struct options *to, const char *word, char *error,
                       word, LOW_MEMORY_START, LOW_MEMORY_END - PAGE_SIZE);
         return false;
     }
+    if (!strncmp(word, "maxcpus=", 8)) {
+        if (parse_number(word + 8, &to->maxcpus) && to->maxcpus)
+            return true;
+        format_string(error, size,
+                      "boot option \"%s\": expected a number of CPUs from 1 "
+                      "on, such as maxcpus=4: the BSP is one of them",
+                      word);
+        return false;
+    }
     format_string(error, size,
                   "unknown boot option \"%s\": expected smp=, apic=, "
-                  "trampoline=, trace= or selftest (docs/boot-options.md)",
+                  "maxcpus=, trampoline=, trace=, selftest or workload "
+                  "(docs/boot-options.md)",
                   word);
     return false;
 }

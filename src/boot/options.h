@@ -19,6 +19,7 @@ struct options {
     uint32_t sinks;      /* TRACE_SINK_* */
     uint32_t selftest;   /* 0 or 1 */
     uint32_t workload;   /* 0 or 1 */
+    uint64_t maxcpus;    /* 0: as many as there are */
 };
 
 /* Parse `cmdline` into *to.  Returns true, or false with a sentence in

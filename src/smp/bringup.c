@@ -48,7 +48,7 @@ static void add_lcpu(uint32_t id, enum lcpu_state state)
     lcpu_table[place % LCPU_TABLE_SIZE] = lcpu;
 }
 
-void lcpus_init(const struct madt *madt)
+void lcpus_init(const struct madt *madt, uint64_t most)
 {
     /* The BSP's own block was made before anything could go wrong. */
     uint32_t bsp = lcpus[0].id = apic_id();
@@ -58,6 +58,8 @@ void lcpus_init(const struct madt *madt)
             continue; /* online-capable ones wait for hot-plug */
         if (cpu->apic_id == bsp)
             continue;
+        if (most && lcpu_count >= most)
+            break; /* the user's wish */
         if (!apic_can_reach(cpu->apic_id))
             console_printf("CPU with APIC ID %u left alone: xAPIC can't "
                            "address IDs above 254; boot with apic=x2apic\n",
@@ -66,6 +68,8 @@ void lcpus_init(const struct madt *madt)
             add_lcpu(cpu->apic_id, LCPU_STATE_OFFLINE);
     }
     size_t usable = madt_usable(madt);
+    if (most && usable > most)
+        usable = most;
     lcpus_left_alone = usable > lcpu_count ? (unsigned)usable - lcpu_count : 0;
     if (usable > NR_CPUS)
         console_printf("the MADT lists %zu usable CPUs, this kernel supports "

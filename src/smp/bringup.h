@@ -6,8 +6,8 @@
 #include "boot/options.h"
 
 /* Make an lcpu block for the BSP (index 0) and each usable CPU of the MADT,
- * with its stacks. */
-void lcpus_init(const struct madt *madt);
+ * with its stacks, but for no more than `most` CPUs; 0: no such limit. */
+void lcpus_init(const struct madt *madt, uint64_t most);
 
 /* INIT and SIPI to each AP, through the trampoline at `trampoline`; returns
  * the number of CPUs online.  An AP that does not arrive is reported, and

@@ -15,6 +15,7 @@ TYPED_TESTS = (
     "tests/boot",
     "tests/checks",
     "tests/host",
+    "tests/integration",
     "tests/website",
     "tests/conftest.py",
     "tests/tree.py",

@@ -39,6 +39,7 @@ GENERATORS = (
     "debug.stages.generate",
     "debug.failures.document",
     "debug.kernel.options_document",
+    "debug.cli.described.man",
     "debug.cli.described.document",
 )
 

@@ -34,25 +34,24 @@ static void each_option(void **state)
         const char *word;
         struct options expected;
     } rows[] = {
-        {"smp=parallel", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, false}},
-        {"smp=serial", {SMP_SERIAL, APIC_AUTO, 0, 7, false, false}},
-        {"smp=broadcast", {SMP_BROADCAST, APIC_AUTO, 0, 7, false, false}},
-        {"smp=off", {SMP_OFF, APIC_AUTO, 0, 7, false, false}},
-        {"apic=auto", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, false}},
-        {"apic=xapic", {SMP_PARALLEL, APIC_XAPIC, 0, 7, false, false}},
-        {"apic=x2apic", {SMP_PARALLEL, APIC_X2APIC, 0, 7, false, false}},
-        {"trampoline=0x9000",
-         {SMP_PARALLEL, APIC_AUTO, 0x9000, 7, false, false}},
-        {"trampoline=4096", {SMP_PARALLEL, APIC_AUTO, 0x1000, 7, false, false}},
-        {"trampoline=0x9f000",
-         {SMP_PARALLEL, APIC_AUTO, 0x9f000, 7, false, false}},
-        {"trace=all", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, false}},
-        {"trace=none", {SMP_PARALLEL, APIC_AUTO, 0, 0, false, false}},
-        {"trace=e9", {SMP_PARALLEL, APIC_AUTO, 0, 1, false, false}},
-        {"trace=com1,mem", {SMP_PARALLEL, APIC_AUTO, 0, 6, false, false}},
-        {"trace=mem,e9,mem", {SMP_PARALLEL, APIC_AUTO, 0, 5, false, false}},
-        {"selftest", {SMP_PARALLEL, APIC_AUTO, 0, 7, true, false}},
-        {"workload", {SMP_PARALLEL, APIC_AUTO, 0, 7, false, true}},
+        {"smp=parallel", {.sinks = 7}},
+        {"smp=serial", {.smp = SMP_SERIAL, .sinks = 7}},
+        {"smp=broadcast", {.smp = SMP_BROADCAST, .sinks = 7}},
+        {"smp=off", {.smp = SMP_OFF, .sinks = 7}},
+        {"apic=auto", {.sinks = 7}},
+        {"apic=xapic", {.apic = APIC_XAPIC, .sinks = 7}},
+        {"apic=x2apic", {.apic = APIC_X2APIC, .sinks = 7}},
+        {"trampoline=0x9000", {.trampoline = 0x9000, .sinks = 7}},
+        {"trampoline=4096", {.trampoline = 0x1000, .sinks = 7}},
+        {"trampoline=0x9f000", {.trampoline = 0x9f000, .sinks = 7}},
+        {"maxcpus=3", {.sinks = 7, .maxcpus = 3}},
+        {"workload", {.sinks = 7, .workload = true}},
+        {"trace=all", {.sinks = 7}},
+        {"trace=none", {.sinks = 0}},
+        {"trace=e9", {.sinks = 1}},
+        {"trace=com1,mem", {.sinks = 6}},
+        {"trace=mem,e9,mem", {.sinks = 5}},
+        {"selftest", {.sinks = 7, .selftest = true}},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!parse(rows[i].word))
@@ -63,6 +62,7 @@ static void each_option(void **state)
         assert_int_equal(options.sinks, rows[i].expected.sinks);
         assert_int_equal(options.selftest, rows[i].expected.selftest);
         assert_int_equal(options.workload, rows[i].expected.workload);
+        assert_int_equal(options.maxcpus, rows[i].expected.maxcpus);
     }
 }
 
@@ -79,6 +79,8 @@ static void an_error_names_the_word_and_what_was_expected(void **state)
     static const struct {
         const char *cmdline, *word, *expected;
     } rows[] = {
+        {"maxcpus=0", "\"maxcpus=0\"", "from 1 on"},
+        {"maxcpus=many", "\"maxcpus=many\"", "from 1 on"},
         {"selftest frobnicate", "\"frobnicate\"", "expected smp=, apic="},
         {"smp", "\"smp\"", "expected"},
         {"smp=", "\"smp=\"", "expected"},

@@ -94,7 +94,7 @@ def changed_sources(tree: Path = ROOT) -> Optional[str]:
     if shutil.which("git") is None:
         return None
     done = subprocess.run(
-        ["git", "-C", str(tree), "status", "--porcelain", "--", *SOURCES],
+        ["git", "-C", str(tree), "status", "--porcelain", "-uno", "--", *SOURCES],
         capture_output=True,
         text=True,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tutorial import host
+from tests.tutorial import host, index
 from tests.tutorial.chapter import chapters, execute
 from tests.tutorial.scratch import TUTORIAL
 
@@ -19,3 +19,8 @@ def test_every_block_of_the_chapter_holds(name: str, tmp_path: Path) -> None:
     if outcome.stale:
         told = outcome.report(host.reasons())
         pytest.fail(f"stale (make tutorial-update shows what came):\n{told}", pytrace=False)
+
+
+def test_the_list_of_chapters_is_theirs() -> None:
+    shown = (TUTORIAL / "README.md").read_text(encoding="utf-8")
+    assert shown == index.index(chapters()), "make generate writes it anew"

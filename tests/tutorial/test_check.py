@@ -38,9 +38,9 @@ def events(trace: str, apic_id: int = 0) -> list[StageEvent]:
         ("b0 … c9", "b0 b1 b2 c9", None),
         ("b0 … c3 c4=1", "b0 c3=1 c4=1", None),
         (
-            "b0 80 b1",
+            "b0 0f b1",
             "b0 b1",
-            "after b0 BSP_PROT32: expected 80 (not in trampoline/stages.h), came b1 BSP_TABLES",
+            "after b0 BSP_PROT32: expected 0f (not in trampoline/stages.h), came b1 BSP_TABLES",
         ),
         ("b0 b1", "b0", "after b0 BSP_PROT32: expected b1 BSP_TABLES, came nothing more"),
         ("b0", "b0 b1", "after b0 BSP_PROT32: expected nothing more, came b1 BSP_TABLES"),

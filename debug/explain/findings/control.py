@@ -36,6 +36,7 @@ class LongModeMissing(Finding):
     efer: int
     pae: bool
     works_as_long: bool  # the same CR3 maps the instruction when walked with four levels
+    as_bsp: bool = False  # the BSP walks this very CR3 with four levels
 
     def sentences(self) -> tuple[str, ...]:
         walked = "PAE" if self.pae else "32-bit"
@@ -45,6 +46,8 @@ class LongModeMissing(Finding):
         ]
         if self.works_as_long:
             lines.append("walked with four levels, the same tables map the instruction")
+        if self.as_bsp:
+            lines.append("the BSP is in long mode with the same CR3")
         return tuple(lines)
 
 

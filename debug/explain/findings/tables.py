@@ -65,6 +65,21 @@ class LevelsMismatch(Finding):
 
 
 @dataclass(frozen=True)
+class LargePageIgnored(Finding):
+    """32-bit paging with CR4.PSE=0: a directory entry with PS=1 is taken for a page table's."""
+
+    address: int
+    index: int
+    raw: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"PD[{self.index}], which maps {self.address:#x}, is {self.raw:#x}: PS is 1, and CR4.PSE"
+            f" is 0: the CPU ignores PS and reads {self.raw & 0xFFFFF000:#x} as a page table",
+        )
+
+
+@dataclass(frozen=True)
 class EdgeOfMap(Finding):
     """The page just below the one that faulted is mapped, and so are those before it."""
 

@@ -53,6 +53,8 @@ def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
         contents = next((page for page in pages if page.page == wrong.vector << 12), None)
         if explanation.status not in _NOT_UP:
             return None
+        if how == "zero" and explanation.status is Status.UNKNOWN:
+            return possible(wrong, contents)  # a kernel may put its code there: nothing is known
         told = wrong.expected is not None and not wrong.searched
         if told or how in ("reserved", "rom"):
             return replace(certain(wrong, contents), order=-1)  # whatever ran there came later

@@ -26,12 +26,15 @@ from debug.explain.findings import (
     StageReached,
     TrampolineContents,
 )
-from debug.explain.model import Explanation, Status
+from debug.explain.model import Explanation, Finding, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
 from debug.x86.refusals import Check
 
 _JUMPS = (SelectorUse.FAR_JUMP, SelectorUse.FAR_RETURN)
+
+
+_LONG_CODE = 1 << 53  # a descriptor's L bit
 
 
 def _far(explanation: Explanation, *checks: Check) -> Optional[SelectorFault]:
@@ -147,7 +150,12 @@ def _code16(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _long_early(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = _trap(explanation, ModeTrapKind.LONG_BEFORE_LMA)
+    found: Optional[Finding] = _trap(explanation, ModeTrapKind.LONG_BEFORE_LMA)
+    for fault in explanation.all(SelectorFault):
+        view = explanation.view(fault.cpu)
+        legacy = view is not None and "protected mode" in view.mode
+        if legacy and fault.check is Check.OFFSET and (fault.descriptor or 0) & _LONG_CODE:
+            found = found or fault
     return certain(found) if found is not None else None
 
 

@@ -12,12 +12,17 @@ from debug.explain.findings import (
     Laxness,
     LongModeMissing,
     PageFault,
+    SelectorFault,
     StageReached,
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely
 from debug.x86.refusals import Check
+from debug.x86.registers import Cr0, Cr4, Efer
+
+LONG_CODE = 1 << 53  # a descriptor's L bit
+_TO_LONG_MODE = ("cr0", "cr4", "efer")
 
 
 def _control(check: Check, register: str = "") -> Matcher:
@@ -46,7 +51,26 @@ def _pae(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if "ignores" in lax.sentence and not {0x34, 0xB5} & set(stages):
             return likely(lax, reached)
         return certain(lax, reached)
-    return _control(Check.PAE_MISSING)(evidence, explanation)
+    return _control(Check.PAE_MISSING)(evidence, explanation) or _paging_refused(
+        evidence, explanation
+    )
+
+
+def _paging_refused(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A jump to 64-bit code while LME is set and neither PAE nor paging is: QEMU ignores a write
+    to CR0 that sets PG without PAE, and the descriptor then counts with its limit."""
+    fault = explanation.first(SelectorFault)
+    if fault is None or fault.check is not Check.OFFSET or not (fault.descriptor or 0) & LONG_CODE:
+        return None
+    cpu = next((cpu for cpu in evidence.cpus if cpu.index == fault.cpu), None)
+    values = [cpu.registers.get(name) if cpu is not None else None for name in _TO_LONG_MODE]
+    cr0, cr4, efer = values
+    if cr0 is None or cr4 is None or efer is None or cr0 & Cr0.PG or cr4 & Cr4.PAE:
+        return None
+    if not efer & Efer.LME:
+        return None
+    text = "EFER.LME=1, CR4.PAE=0 and paging is off at a jump to a 64-bit code segment"
+    return likely(fault, extra=(text,))
 
 
 def _lme(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -54,7 +78,7 @@ def _lme(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if write.check is Check.PDPTE_RESERVED:
             return likely(write)
     for missing in explanation.all(LongModeMissing):
-        if missing.works_as_long:
+        if missing.works_as_long or missing.as_bsp:
             fatal = explanation.first(PageFault, missing.cpu)
             return certain(missing, fatal) if fatal is not None else likely(missing)
         stage = explanation.first(StageReached, missing.cpu)
@@ -96,7 +120,10 @@ ROWS = (
         ("PG-01",),
         _pae,
         ("ap-pae-missing", "bsp-pae-missing"),
-        over=("long-segment-too-early", "iret-frame-bad", "no-code-at-rip", "null-pointer"),
+        over=(
+            *("long-segment-too-early", "iret-frame-bad", "no-code-at-rip", "null-pointer"),
+            "executing-zeros",
+        ),
     ),
     Row(
         "lme-missing",

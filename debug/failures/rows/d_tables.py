@@ -18,6 +18,7 @@ from debug.explain.findings import (
 from debug.explain.findings.tables import (
     Cr3Misaligned,
     EdgeOfMap,
+    LargePageIgnored,
     LevelSkipped,
     LevelsMismatch,
     TablesAbsent,
@@ -109,6 +110,11 @@ def _apart(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return None
 
 
+def _page_size(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(LargePageIgnored)
+    return likely(found) if found is not None else None
+
+
 ROWS = (
     Row(
         "cr3-outside-memory",
@@ -148,6 +154,24 @@ ROWS = (
         over=("identity-map-missing", "cr3-wrong"),
     ),
     Row(
+        "pse-missing",
+        "CR4.PSE is 0: 32-bit paging knows no pages of 4 MiB",
+        Place.PAGING,
+        ("dies at CR0.PG with 4 MiB pages", "executes zeros after paging", "entrypgdir"),
+        "a directory entry on the way to RIP or RSP has PS=1, and CR4.PSE is 0",
+        "CR4.PSE is 1, or no entry has PS=1",
+        "set CR4.PSE (bit 4) before CR0.PG, or use page tables",
+        "32-Bit Paging",
+        chapters.PAGING,
+        (),
+        _page_size,
+        over=(
+            *("executing-zeros", "no-code-at-rip", "entry-null", "pointer-unmapped"),
+            *("page-fault-undelivered", "invalid-opcode-undelivered", "stack-unmapped"),
+            *("identity-map-missing", "higher-half-unmapped", "higher-half-wrong-frame"),
+        ),
+    ),
+    Row(
         "table-level-skipped",
         "a level of the page tables is missing: CR3 names a PDPT, or an entry skips a level",
         Place.PAGING,
@@ -160,7 +184,10 @@ ROWS = (
         ("PG-05", "PG-13"),
         _skipped,
         ("bsp-level-skipped", "bsp-cr3-names-pdpt"),
-        over=("large-page-misaligned", "higher-half-unmapped", "identity-map-missing", "cr3-wrong"),
+        over=(
+            *("large-page-misaligned", "higher-half-unmapped", "identity-map-missing"),
+            *("cr3-wrong", "local-apic-unmapped"),
+        ),
     ),
     Row(
         "la57-mismatch",

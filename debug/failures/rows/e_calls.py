@@ -190,7 +190,7 @@ ROWS = (
         ("STK-08", "ENT-06"),
         _stack_cleared,
         ("bss-cleared-late",),
-        over=("executing-zeros", "entry-null", "no-code-at-rip"),
+        over=("executing-zeros", "entry-null", "no-code-at-rip", "code-for-another-mode"),
     ),
     Row(
         "returned-to-null",

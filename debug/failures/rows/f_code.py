@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Evidence
@@ -16,7 +17,7 @@ from debug.explain.findings import (
 )
 from debug.explain.model import Explanation
 from debug.failures import chapters
-from debug.failures.row import Match, Matcher, Place, Row, certain, likely
+from debug.failures.row import Certainty, Match, Matcher, Place, Row, certain, likely
 
 
 def _problem(*problems: OpcodeProblem, register: str = "") -> Matcher:
@@ -58,6 +59,17 @@ def _xcr0(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if write.register == "xcr0":
             return certain(write)
     return None
+
+
+def _other_mode(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """An opcode of another mode; where RIP has no name, what runs there may be no code at all."""
+    found = _problem(OpcodeProblem.ONLY_LEGACY)(evidence, explanation)
+    if found is None:
+        return None
+    rips = [f.rip for f in explanation.all(InvalidOpcode) if f.rip is not None]
+    if any(evidence.symbols.lookup(rip) is not None for rip in rips):
+        return found
+    return replace(found, certainty=Certainty.LIKELY)
 
 
 ROWS = (
@@ -185,7 +197,7 @@ ROWS = (
         "64-Bit Mode Instructions",
         chapters.LONG_MODE,
         ("BLD-05",),
-        _problem(OpcodeProblem.ONLY_LEGACY),
+        _other_mode,
     ),
     Row(
         "no-code-at-rip",

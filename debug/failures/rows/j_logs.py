@@ -6,13 +6,29 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Evidence
+from debug.explain.findings import SelectorFault
 from debug.explain.model import Explanation
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row
+from debug.failures.row import Match, Place, Row, certain
+from debug.x86.refusals import Check
+
+_NO_BASE_OR_LIMIT = 0xFF0F_00FF_FFFF_FFFF  # a descriptor's bits that hold them
 
 
 def _by_clues(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """No other proof than the clues."""
+    return None
+
+
+def _byte_of_code(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """In long mode a jump to a code segment of one byte: only with L=1 does the limit not count."""
+    for fault in explanation.all(SelectorFault):
+        view = explanation.view(fault.cpu)
+        if fault.check is not Check.OFFSET or view is None or "compatibility" not in view.mode:
+            continue
+        if fault.descriptor is not None and not fault.descriptor & _NO_BASE_OR_LIMIT:
+            text = "EFER.LMA=1, and base and limit are 0: as only a 64-bit segment may have them"
+            return certain(fault, extra=(text,))
     return None
 
 
@@ -42,7 +58,7 @@ ROWS = (
         "Code-Segment Descriptor in 64-bit Mode",
         chapters.LONG_MODE,
         ("LM-01", "LM-02"),
-        _by_clues,
+        _byte_of_code,
     ),
     Row(
         "user-stack-unmapped",

@@ -932,3 +932,15 @@ CASES += [
     Case("too-many-cpus", "certain", lambda: ended(0x1B), lambda: ended(0x17)),
     Case("stack-smashed", "likely", words("stack smashing detected"), OTHER_PANIC),
 ]
+
+
+def large_pages(cr4: int) -> Machine:
+    """32-bit paging through a directory of 4 MiB pages, with and without CR4.PSE."""
+    machine = Machine()
+    machine.ram.write(0x20000, struct.pack("<I", 0x83))
+    machine.ram.write(0x8100, b"\x0f\x22\xc0\x90")
+    regs = registers("prot32", cr0=0x80000011, cr3=0x20000, cr4=cr4, rip=0x8103, idtr=NULL_IDT)
+    return machine.kill(regs, 14, 0x10, 0x8103, cpu=0)
+
+
+CASES.append(Case("pse-missing", "likely", lambda: large_pages(0), lambda: large_pages(0x10)))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The lock files that Bochs puts beside disk images, and leaves there when it is killed.
+
+A Bochs that finds one reports a panic, goes on without the disk and crashes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Sequence
+
+from debug.sources.errors import StartError
+
+_PATH = re.compile(r"\bpath\s*=\s*(?:\"([^\"]{1,4096})\"|([^,\s]{1,4096}))")
+_DISK = re.compile(r"\s*ata[0-3]-(?:master|slave)\s*:", re.IGNORECASE)
+
+
+class Locks:
+    """Those of the images that the configuration's lines name.
+
+    Raises StartError where an image is locked already, unless Bochs is told to unlock it.
+    """
+
+    def __init__(self, lines: Sequence[str], argv: Sequence[str]) -> None:
+        self._files = [f"{path}.lock" for path in images(lines)]
+        taken = next((file for file in self._files if os.path.exists(file)), None)
+        if taken is not None and "-unlock" not in argv:
+            raise StartError(
+                f"{taken} exists: another Bochs uses this image, or one was killed that did;"
+                " remove the file, or give Bochs -unlock"
+            )
+
+    def release(self) -> None:
+        """Remove what the ended Bochs left."""
+        for file in self._files:
+            try:
+                os.unlink(file)
+            except OSError:
+                pass
+
+
+def images(lines: Sequence[str]) -> list[str]:
+    """The disk images, each once."""
+    found = [_PATH.search(line) for line in lines if _DISK.match(line)]
+    return list(dict.fromkeys((one[1] or one[2]) for one in found if one))

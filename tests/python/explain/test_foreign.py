@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What other people's machines taught: each case is as one of theirs was seen."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+from debug.report.diagnosis import Diagnosis, diagnose
+from tests.python.evidence_builder import (
+    GDT,
+    KERNEL,
+    KERNEL_PHYSICAL,
+    NULL_IDT,
+    PAGE,
+    STACKS,
+    Machine,
+    Segment,
+    registers,
+    segment,
+)
+
+CODE = KERNEL_PHYSICAL + 0x400
+LONG_CODE, BYTE_OF_CODE = 0x00209A0000000000, 0x00009A0000000000
+JUMP = bytes.fromhex("66 ea 00 05 10 00 08 00")[1:]  # ljmp 0x8:0x100500
+
+
+def jumps(descriptor: int, efer: int, cr0: int, cr4: int) -> Diagnosis:
+    """The BSP's far jump, from a flat 32-bit segment, to this descriptor is refused."""
+    machine = Machine()
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+    machine.ram.write(CODE, JUMP)
+    machine.ram.write(GDT + 8, struct.pack("<Q", descriptor))
+    flat = Segment(0x18, 0, 0xFFFFFFFF, 0xC09B00)
+    regs = registers(
+        "prot32", rip=CODE, idtr=NULL_IDT, cs=flat, efer=efer, cr0=cr0, cr3=0x10000, cr4=cr4
+    )
+    return diagnose(machine.kill(regs, 13, 0, cpu=0).evidence())
+
+
+def named(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    return [(cause.row.id, cause.certainty.value) for cause in diagnosis.causes]
+
+
+def test_a_code_segment_of_one_byte_lacks_its_l_bit() -> None:
+    found = named(jumps(BYTE_OF_CODE, 0x500, 0x80000011, 0x20))
+    assert found[0] == ("code-segment-l-missing", "certain")
+
+
+def test_qemu_ignores_paging_without_pae_and_the_jump_to_64_bit_code_is_refused() -> None:
+    found = named(jumps(LONG_CODE, 0x100, 0x11, 0))
+    assert found[0] == ("pae-missing", "likely")
+    assert "long-segment-too-early" not in [row for row, _ in found]
+
+
+def test_a_64_bit_segment_before_long_mode_is_too_early_even_where_it_is_refused() -> None:
+    assert named(jumps(LONG_CODE, 0, 0x11, 0x20))[0] == ("long-segment-too-early", "certain")
+
+
+def with_ist(value: int) -> Diagnosis:
+    """A healthy machine whose two TSSes have the same IST 5."""
+    machine = Machine()
+    for cpu, at in ((machine.bsp, KERNEL + 0x9000), (machine.ap, KERNEL + 0xA000)):
+        machine.ram.write(at - KERNEL + KERNEL_PHYSICAL + 36 + 4 * 8, struct.pack("<Q", value))
+        task = segment(0x28, at, 0x67, 0x8B00)
+        regs = replace(cpu.registers, segments={**cpu.registers.segments, "tr": task})
+        if cpu is machine.bsp:
+            machine.bsp = replace(cpu, registers=regs)
+        else:
+            machine.ap = replace(cpu, registers=regs)
+    return diagnose(machine.evidence())
+
+
+def test_a_poisoned_ist_is_shared_by_nobody() -> None:
+    assert named(with_ist(0x8600111111111111)) == []
+    assert named(with_ist(STACKS + 2 * PAGE)) == [("ist-shared", "certain")]
+
+
+def runs(mode: str, **values: int) -> Diagnosis:
+    """The AP runs where it is, and the BSP waits for it."""
+    machine = Machine()
+    machine.expected = 2
+    machine.ram.write(0x9000, bytes(range(1, 255)))
+    machine.sipi()
+    return diagnose(machine.stop(registers(mode, **values), moved=True).evidence())
+
+
+def test_an_ap_that_runs_on_without_lme_is_told() -> None:
+    found = named(runs("prot16", rip=0x1000, cr0=0x80000011, cr3=0x10000, cr4=0x20))
+    assert found[0] == ("lme-missing", "likely")
+    fine = named(runs("prot16", rip=0x1000, cr0=0x11, cr3=0x10000, cr4=0x20))
+    assert "lme-missing" not in [row for row, _ in fine]
+
+
+def test_an_ap_in_real_mode_where_no_code_is_lacks_pae() -> None:
+    found = named(runs("real", rip=0x1002F2, efer=0x100))
+    assert found[0] == ("pae-missing", "likely")
+    assert "pae-missing" not in [row for row, _ in named(runs("real", rip=0x100, efer=0x100))]
+
+
+def test_what_lies_behind_a_gap_is_no_part_of_the_table() -> None:
+    def found(*beyond: int) -> str:
+        machine = Machine()
+        machine.ram.write(CODE, JUMP[:5] + b"\x30\0")
+        machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+        machine.ram.write(GDT + 0x20, struct.pack("<3Q", *beyond))
+        flat = Segment(0x18, 0, 0xFFFFFFFF, 0xC09B00)
+        regs = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat)
+        return named(diagnose(machine.kill(regs, 13, 0x30, cpu=0).evidence()))[0][0]
+
+    code, data = 0x00CF9B000000FFFF, 0x00CF93000000FFFF
+    assert found(code, data, code) == "gdt-limit-too-small"
+    assert found(0x1234, data, code) == "far-jump-beyond-gdt"
+    assert found(code, data, data) == "far-jump-beyond-gdt"
+
+
+def test_a_bsp_that_waits_for_one_cpu_has_not_forgotten_the_next() -> None:
+    machine = Machine()
+    machine.expected = 3
+    machine.sipi()
+    spinning = registers(rip=KERNEL + 0x2000)
+    machine.bsp = replace(machine.bsp, registers=spinning, halted=False, moved=True)
+    evidence = machine.stop(registers("real", rip=0x12), moved=True).evidence()
+    firmware = registers("prot32", rip=0xFD09A)
+    parked = replace(machine.ap, index=2, apic_id=2, registers=firmware, halted=True)
+    diagnosis = diagnose(replace(evidence, cpus=(*evidence.cpus, parked)))
+    assert diagnosis.status == "missing-cpu"
+    assert ("no-sipi", "likely") not in named(diagnosis)
+
+
+def test_small_stacks_beside_each_other_are_not_shared() -> None:
+    def found(own: int) -> list[tuple[str, str]]:
+        machine = Machine()
+        regs = registers(rip=KERNEL + 2, rflags=2, rsp=KERNEL + 0x9400)
+        machine.bsp = replace(machine.bsp, registers=regs)
+        machine.ap = replace(machine.ap, registers=replace(regs, general={"rsp": own}))
+        return named(diagnose(machine.evidence()))
+
+    assert "stack-shared" in [row for row, _ in found(KERNEL + 0x9400)]
+    assert "stack-shared" not in [row for row, _ in found(KERNEL + 0x9800)]
+
+
+def test_a_null_stack_of_32_bit_code_is_named() -> None:
+    machine = Machine()
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+    machine.ram.write(CODE, b"\x50")  # push eax
+    flat = Segment(0x18, 0, 0xFFFFFFFF, 0xC09B00)
+    machine.ram.write(0x20000, struct.pack("<I", 0x21003))
+    machine.ram.write(0x21000 + 0x100 * 4, struct.pack("<I", KERNEL_PHYSICAL | 3))
+    regs = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat, cr0=0x80000011, cr3=0x20000, rsp=0)
+    found = named(diagnose(machine.kill(regs, 14, 2, 0xFFFFFFFC).evidence()))
+    assert found[0] == ("stack-null", "certain")
