@@ -46,6 +46,7 @@ void smp_serve(void)
         struct call *call = &calls[caller];
         call->fn(call->arg);
         cpuset_remove(&call->waiting, me);
+        ipi_answer_given();
     }
     tlb_catch_up();
 }

@@ -11,8 +11,8 @@
 
 #include <stdbool.h>
 
-/* As long as nobody answers; the next answer starts it anew.  With more vCPUs
- * than host cores a CPU can wait a second for its turn. */
+/* As long as nobody answers anybody; any answer starts it anew.  With more
+ * vCPUs than host cores a CPU can wait a second for its turn. */
 #define ANSWER_DEADLINE_US 5000000
 
 /* The CPU that calls takes interrupts from now on: the others may count on

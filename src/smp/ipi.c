@@ -38,15 +38,32 @@ static _Noreturn void unanswered(const char *what, unsigned cpu)
           stage, sentence ? sentence : "it lit no lamp");
 }
 
+/* Of all CPUs to all others.  Relaxed: it shows that there is progress, and
+ * publishes nothing. */
+static _Atomic unsigned answers;
+
+void ipi_answer_given(void)
+{
+    atomic_fetch_add_explicit(&answers, 1, memory_order_relaxed);
+}
+
+/* Who is waited for may itself wait for many others, each of them slow where
+ * the host has few CPUs: not its answer alone is progress, any answer is. */
 void ipi_await(const char *what, const struct cpuset *from,
                bool (*answered)(unsigned cpu))
 {
+    unsigned seen = atomic_load_explicit(&answers, memory_order_relaxed);
+    uint64_t deadline = deadline_in(ANSWER_DEADLINE_US);
     for (unsigned cpu = 0; cpu < lcpu_count; cpu++) {
-        uint64_t deadline = deadline_in(ANSWER_DEADLINE_US);
         while (cpuset_has(from, cpu) && !answered(cpu)) {
             smp_serve();
-            if (deadline_passed(deadline) && !answered(cpu))
+            unsigned now = atomic_load_explicit(&answers, memory_order_relaxed);
+            if (now != seen) {
+                seen = now;
+                deadline = deadline_in(ANSWER_DEADLINE_US);
+            } else if (deadline_passed(deadline) && !answered(cpu)) {
                 unanswered(what, cpu);
+            }
             pause();
         }
     }

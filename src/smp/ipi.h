@@ -13,10 +13,13 @@ void ipi_send(unsigned cpu, enum vector vector);
 /* Every CPU that listens, but the one that calls. */
 void ipi_listeners(struct cpuset *to);
 
+/* The CPU that calls has answered another: the waits of all begin anew. */
+void ipi_answer_given(void);
+
 /*
  * Wait until each CPU in `from` has answered, serving what the others ask of
- * this one; interrupts are off.  Who does not answer within
- * ANSWER_DEADLINE_US of the answer before is named in a panic, with `what`.
+ * this one; interrupts are off.  If meanwhile no CPU gives any other an answer
+ * for ANSWER_DEADLINE_US, who is waited for is named in a panic, with `what`.
  */
 void ipi_await(const char *what, const struct cpuset *from,
                bool (*answered)(unsigned cpu));

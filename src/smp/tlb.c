@@ -36,8 +36,10 @@ void tlb_catch_up(void)
 {
     if (atomic_load_explicit(&this_cpu()->tlb_generation,
                              memory_order_relaxed) !=
-        atomic_load_explicit(&generation, memory_order_relaxed))
+        atomic_load_explicit(&generation, memory_order_relaxed)) {
         tlb_join();
+        ipi_answer_given();
+    }
 }
 
 static bool has_forgotten(unsigned cpu)

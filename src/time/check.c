@@ -10,8 +10,6 @@
 #define TICKS          3
 #define TICKS_DEADLINE 2000000 /* µs, from the last tick of any CPU */
 
-#define RATE_TRIES 10
-
 #define DELAY_US    200
 #define DELAY_TRIES 1000
 /* A turn of its loop: of all CPUs, where they share one host thread. */
@@ -77,13 +75,10 @@ static bool ticks_are_not_too_fast(void)
     return us >= least;
 }
 
-/* Measured once more: a run of the PIT that was interrupted for too long is
- * worth nothing, any other must agree. */
+/* Measured once more. */
 static bool rate_is_right(void)
 {
-    uint32_t measured = 0;
-    for (int i = 0; i < RATE_TRIES && !measured; i++)
-        measured = tsc_calibrate_once();
+    uint32_t measured = tsc_calibration();
     uint64_t error = (uint64_t)tsc_khz() * CLOCK_ERROR_PPM / 1000000 + 1;
     bool right = measured + error >= tsc_khz() && measured <= tsc_khz() + error;
     if (!right)

@@ -16,14 +16,15 @@
 
 #define CLOCK_ERROR_PPM 1000
 
-/* Measure the rate against the PIT; returns it in kHz. */
+/* Measure the rate against the PIT, and use it from now on; returns it in
+ * kHz. */
 uint32_t tsc_calibrate(void);
 
 uint32_t tsc_khz(void);
 
-/* The rate in kHz from one run of the PIT; 0 if that ran out meanwhile, or
- * does not run. */
-uint32_t tsc_calibrate_once(void);
+/* The rate by the PIT in kHz; 0 if that does not run, or the host gave this
+ * CPU never as much as CALIBRATE_LEAST counts of it. */
+uint32_t tsc_calibration(void);
 
 /* Another clock's count, and the TSC at that moment. */
 struct reading {
