@@ -150,7 +150,7 @@ def _good_beyond(machine: Machine, registers: Registers, selector: int) -> bool:
     table = registers.gdtr
     if table is None or selector & 4 or selector | 7 <= table.limit:
         return False
-    first, last = (table.limit + 1) & ~7, selector & ~7
+    first, last = max(8, (table.limit + 1) & ~7), selector & ~7  # the first one is null
     data = machine.linear(registers).read(table.base + first, last - first + 8)
     if data is None:
         return False
