@@ -97,7 +97,7 @@ test: setup-test kernel test-host ## everything that must pass
 	@$(PYTHON) -m pytest -q -n $(shell nproc) tests
 
 tutorial: setup-test kernel ## execute every line of the tutorial
-	@$(PYTHON) -m pytest -q -n $(shell nproc) tests/tutorial
+	@LAMPPOST_TUTORIAL=all $(PYTHON) -m pytest -q -n $(shell nproc) tests/tutorial
 
 tutorial-update: setup-test kernel ## write what the chapters' commands print into them
 	@$(PYTHON) -m tests.tutorial $(CHAPTER)

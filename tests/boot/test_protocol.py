@@ -31,7 +31,7 @@ BOOTS = int(os.environ.get("LAMPPOST_BOOTS", "50"))
 GROUPS = min(BOOTS, 10)  # so that several workers share the boots
 THREADED = 2
 WITNESSED = 5
-AP_BYTES = 25 * 12  # what the way of an AP may put on a port: 25 stages without an argument
+AP_BYTES = 26 * 12  # what the way of an AP may put on a port: 26 stages without an argument
 
 Event = tuple[int, int | None, int | None]  # code, argument, sequence
 

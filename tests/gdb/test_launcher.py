@@ -119,7 +119,7 @@ def test_no_network_port_is_opened(kernel: Path, tmp_path: Path) -> None:
         (["--cpus", "0"], 2, "number of CPUs"),
         (["--trampoline", "0x8001"], 2, "page address"),
         (["--options", "trampoline=banana"], 2, "page address"),
-        (["--qemu", "no-such-qemu"], 3, "not found"),
+        (["--qemu", "no-such-qemu"], 3, "not installed"),
         (["--", "-cpu", "no-such-cpu"], 16, "no-such-cpu"),
         (["--", "-daemonize"], 2, "daemonize"),
         (["--trampoline-elf", "/nowhere/t.elf"], 16, "no such file"),
