@@ -15,7 +15,6 @@ from tests.tutorial import host, index
 from tests.tutorial.chapter import chapters, execute
 from tests.tutorial.scratch import TUTORIAL
 
-
 ALL = os.environ.get("LAMPPOST_TUTORIAL") == "all"
 
 
