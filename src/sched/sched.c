@@ -40,6 +40,10 @@ static _Atomic unsigned usable; /* CPUs below run threads */
 
 /* Runnable threads for which the deque had no room. */
 static struct wait_queue overflow = WAIT_QUEUE("run queue overflow");
+/* How many.  Read without the lock: every tick of every CPU would wait in one
+ * line for it, and with fewer cores than CPUs each turn in that line lasts
+ * until the host runs the right one. */
+static _Atomic unsigned overflow_count;
 
 void sched_init(void)
 {
@@ -124,6 +128,9 @@ static void make_runnable(struct thread *thread)
         else
             overflow.first = thread;
         overflow.last = thread;
+        /* The fence in wake_a_cpu() is between this and its look for CPUs
+         * that halt, as that of set_halted() is in front of the read. */
+        atomic_fetch_add_explicit(&overflow_count, 1, memory_order_relaxed);
         spin_unlock(&overflow.lock);
     }
     wake_a_cpu();
@@ -131,10 +138,14 @@ static void make_runnable(struct thread *thread)
 
 static struct thread *take_overflow(void)
 {
+    if (!atomic_load_explicit(&overflow_count, memory_order_relaxed))
+        return NULL;
     spin_lock(&overflow.lock);
     struct thread *thread = overflow.first;
-    if (thread)
+    if (thread) {
         overflow.first = thread->next;
+        atomic_fetch_sub_explicit(&overflow_count, 1, memory_order_relaxed);
+    }
     spin_unlock(&overflow.lock);
     return thread;
 }
