@@ -16,6 +16,7 @@ from debug.explain.findings import (
     Role,
     StageReached,
 )
+from debug.explain.findings.tables import CalledFrom
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
@@ -38,7 +39,7 @@ def _entry_null(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     fault = _fetch(explanation)
     reached = explanation.first(StageReached, fault.cpu if fault is not None else None)
     if fault is not None and fault.address == 0:
-        return certain(fault, reached)
+        return certain(fault, explanation.first(CalledFrom, fault.cpu), reached)
     for other in explanation.all(FatalException):
         view = explanation.view(other.cpu)
         low = other.rip is not None and other.rip < 0x1000

@@ -16,6 +16,7 @@ from tests.python.evidence_builder import (
     STACKS,
     Machine,
     Segment,
+    Space,
     registers,
     segment,
 )
@@ -76,6 +77,47 @@ def test_a_poisoned_ist_is_shared_by_nobody() -> None:
     assert named(with_ist(STACKS + 2 * PAGE)) == [("ist-shared", "certain")]
 
 
+def test_the_same_address_in_tables_of_each_cpu_is_not_shared() -> None:
+    """Kernels that keep what is a CPU's own at one address, in tables that differ."""
+    machine = Machine()
+    task = segment(0x28, KERNEL + 0x9000, 0x67, 0x8B00)
+
+    def settle(**control: int) -> list[str]:
+        for name in ("bsp", "ap"):
+            cpu = getattr(machine, name)
+            regs = cpu.registers
+            values = {**regs.control, **(control if name == "ap" else {})}
+            regs = replace(
+                regs,
+                segments={**regs.segments, "tr": task},
+                general={**regs.general, "rsp": STACKS + 2 * PAGE - 64},
+                control=values,
+            )
+            setattr(machine, name, replace(cpu, registers=regs))
+        return [row for row, _ in named(diagnose(machine.evidence()))]
+
+    assert settle() == ["ist-shared", "stack-shared"]
+    own = Space(machine.ram, 0x700000)
+    own.map(KERNEL, KERNEL_PHYSICAL, 9)
+    own.map(KERNEL + 0x9000, 0x780000)
+    own.map(STACKS + PAGE, 0x781000, 4)
+    assert settle(cr3=own.root) == []
+
+
+def test_a_call_to_0_on_a_fresh_stack_is_no_cleared_stack() -> None:
+    """The return address is there; that all above it is zero is what a fresh stack looks like."""
+    machine = Machine()
+    machine.space.unmap(0)
+    machine.ram.write(KERNEL_PHYSICAL + 0x2100, b"\xff\xd0")  # call rax
+    machine.ram.write(0x300FF8, struct.pack("<Q", KERNEL + 0x2102))
+    machine.kill(registers(rip=0, rsp=STACKS + 2 * PAGE - 8), 14, 0x10, 0)
+    found = diagnose(machine.evidence())
+    assert named(found)[0] == ("entry-null", "certain")
+    assert "`call rax` at" in "".join(found.causes[0].match.evidence)
+    machine.ram.write(KERNEL_PHYSICAL + 0x2100, b"\x90\x90")
+    assert named(diagnose(machine.evidence()))[0][0] == "stack-cleared"
+
+
 def runs(mode: str, **values: int) -> Diagnosis:
     """The AP runs where it is, and the BSP waits for it."""
     machine = Machine()
@@ -96,6 +138,9 @@ def test_an_ap_in_real_mode_where_no_code_is_lacks_pae() -> None:
     found = named(runs("real", rip=0x1002F2, efer=0x100))
     assert found[0] == ("pae-missing", "likely")
     assert "pae-missing" not in [row for row, _ in named(runs("real", rip=0x100, efer=0x100))]
+    flat = segment(0x08, 0x80, 0xFFFF, 0x9B00)
+    jumped = named(runs("real", rip=0xFFFB, efer=0x100, cs=flat))
+    assert jumped[0] == ("pae-missing", "likely")
 
 
 def test_what_lies_behind_a_gap_is_no_part_of_the_table() -> None:
