@@ -153,6 +153,8 @@ def _rex_code(machine: Machine, registers: Registers) -> bool:
     symbol = machine.symbol(at)
     if symbol is not None and "64" in symbol.name:
         return True  # its author says so
+    if starts_with_rex(machine.linear(registers).read(at - 1, 3) or b""):
+        return True  # the prefix was executed: in 32-bit code it is a DEC
     data = machine.linear(registers).read(max(at - _NEARBY, 0), 2 * _NEARBY) or b""
     return rex_count(data) >= SEVERAL_REX or is_64_bit_target(machine, code.selector)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+from debug.evidence import Ending, EventKind, ExceptionEvent
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     GDT,
@@ -195,3 +196,51 @@ def test_a_null_stack_of_32_bit_code_is_named() -> None:
     regs = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat, cr0=0x80000011, cr3=0x20000, rsp=0)
     found = named(diagnose(machine.kill(regs, 14, 2, 0xFFFFFFFC).evidence()))
     assert found[0] == ("stack-null", "certain")
+
+
+def test_a_panic_that_names_the_cpu_first_is_told_with_its_reason() -> None:
+    machine = Machine()
+    machine.ending = Ending.RESET
+    machine.console = "(XEN) Panic on CPU 0:\r\n(XEN) no first domain\r\n(XEN) *****\r\n"
+    found = diagnose(machine.evidence())
+    assert found.status == "panic"
+    assert "Panic on CPU 0: (XEN) no first domain" in found.causes[0].match.evidence[0]
+
+
+def test_a_rex_prefix_that_was_executed_as_dec_is_64_bit_code() -> None:
+    machine = Machine()
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+    machine.ram.write(CODE, bytes.fromhex("48 8b 04 25 f2 6b 20 80 ff e0"))
+    flat = Segment(0x18, 0, 0xFFFFFFFF, 0xCF9B00)
+    regs = registers(rip=CODE + 1, idtr=NULL_IDT, cs=flat)
+    found = named(diagnose(machine.kill(regs, 14, 0, 0x80206BF2).evidence()))
+    assert found[0] == ("compatibility-mode-left-on", "likely")
+
+
+def test_a_jump_to_where_the_symbol_lies_in_memory() -> None:
+    machine = Machine()
+    machine.symbols.known["start_high"] = (0xFFFFFFFF80206BFA, 0x40)
+    regs = registers(rip=0x206BFA, rsp=STACKS + 2 * PAGE, idtr=NULL_IDT)
+    found = diagnose(machine.kill(regs, 14, 0x10, 0x206BFA).evidence())
+    assert named(found)[0] == ("entry-unmapped", "certain")
+    assert "start_high" in "".join(found.causes[0].match.evidence)
+
+
+def test_aps_that_start_at_address_0_and_come_to_paging_were_sent_the_right_vector() -> None:
+    machine = Machine().sipi(0)
+    machine.expected = 2
+    wild = registers("prot32", rip=0x1016669, cr0=0x80000011, cr4=0x20, efer=0x500, cr3=0x10000)
+    found = named(diagnose(machine.kill(wild, 6).evidence()))
+    assert "sipi-vector-zero" not in [row for row, _ in found]
+
+
+def test_cpus_of_a_machine_that_is_gone_are_counted_by_what_the_log_saw_of_them() -> None:
+    """It ended through isa-debug-exit, and its registers with it."""
+    machine = Machine().sipi(0)
+    machine.ending, machine.exit_code, machine.expected = Ending.EXITED, 1, 2
+    gone = replace(machine.evidence(), cpus=())
+    assert diagnose(gone).status == "unknown"
+    at_work = registers(rip=KERNEL + 0x1000, rflags=0x202)
+    event = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, at_work, None, None, 1)
+    seen = diagnose(replace(gone, events=(event,)))
+    assert seen.status == "healthy" and named(seen) == []
