@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, IpiKind
+from debug.explain import mp_table
 from debug.explain import stages as stage
 from debug.explain.code import filler
 from debug.explain.context import BROADCAST, LOW_MEMORY, PAGE, Machine
@@ -66,6 +67,8 @@ def machine_findings(machine: Machine) -> tuple[Finding, ...]:
     again = restarted(machine)
     if again is not None:
         found.append(again)
+    if not any(ipi.kind is IpiKind.SIPI for ipi in ours):
+        found += mp_table.findings(machine)
     said = stage.arguments(machine.evidence, stage.BSP_SIPI_SENT)
     if said and watched(machine) and not any(ipi.kind is IpiKind.SIPI for ipi in ours):
         found.append(IpiUnseen(None, said))

@@ -93,7 +93,9 @@ def _entry_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Ma
     for base in _KERNEL_BASES:
         symbol = evidence.symbols.lookup(base + fault.address)
         if symbol is not None and symbol.offset == 0:
-            text = f"{fault.address:#x} is where {symbol} ({base + fault.address:#x}) lies in memory"
+            text = (
+                f"{fault.address:#x} is where {symbol} ({base + fault.address:#x}) lies in memory"
+            )
             return certain(fault, reached, extra=(text,))
     if not about_to:
         return None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from debug.evidence import Ending, EventKind, ExceptionEvent
+from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     GDT,
@@ -244,3 +244,52 @@ def test_cpus_of_a_machine_that_is_gone_are_counted_by_what_the_log_saw_of_them(
     event = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, at_work, None, None, 1)
     seen = diagnose(replace(gone, events=(event,)))
     assert seen.status == "healthy" and named(seen) == []
+
+
+def polls(code: str, at: int, rdx: int) -> Diagnosis:
+    """The BSP stands in such a loop, and the AP in a spin lock."""
+    machine = Machine()
+    machine.expected = 2
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    machine.ram.write(KERNEL_PHYSICAL + 0x4000, bytes.fromhex("f3 90 eb fc"))  # pause; jmp
+    here = registers(rip=KERNEL + 0x3000 + at, rsp=KERNEL + 0x9000, rdx=rdx)
+    machine.bsp = replace(machine.bsp, registers=here, halted=False, moved=False)
+    spins = registers(rip=KERNEL + 0x4000, rsp=STACKS + 5 * PAGE - 16)
+    return diagnose(machine.stop(spins, moved=True).evidence())
+
+
+def test_a_guest_that_waits_for_a_key_is_healthy_though_others_wait_for_its_lock() -> None:
+    keyboard = "ba 64 00 00 00 ec a8 01 74 f6"  # mov edx, 0x64; in al, dx; test al, 1; jz
+    found = polls(keyboard, 5, 0x64)
+    assert found.status == "healthy" and named(found) == []
+    assert any("keyboard controller's status" in note for note in found.explanation.notes)
+    full = "ba 64 00 00 00 ec a8 02 75 f6"  # bit 1: the controller has not taken what was sent
+    assert polls(full, 5, 0x64).status == "hang"
+
+
+def test_a_loop_that_reads_a_disks_status_waits_for_the_disk() -> None:
+    found = polls("ec a8 40 74 fb", 0, 0x1F7)
+    assert found.status == "hang"
+    assert named(found)[0] == ("device-not-ready", "likely")
+    assert "port 0x1f7" in found.causes[0].match.evidence[0]
+
+
+def test_an_mp_table_that_lists_one_cpu_of_a_socket_is_told() -> None:
+    machine = Machine()
+    machine.expected = 2
+    machine.ipis.append(IpiEvent(IpiKind.INIT, 0, 1, by_firmware=True))
+    parked = registers("prot32", rip=0xFD09A)
+    machine.stop(parked, halted=True)
+    table = bytearray(44 + 20 + 8)
+    table[:6] = b"PCMP" + struct.pack("<H", len(table))
+    table[34], table[44 + 3], table[64] = 2, 3, 1  # two entries: an enabled CPU and a bus
+    table[7] = -sum(table) & 0xFF
+    pointer = bytearray(b"_MP_" + struct.pack("<IBB", 0xF6000, 1, 4) + bytes(6))
+    pointer[10] = -sum(pointer) & 0xFF
+    machine.ram.write(0xF5000, bytes(pointer))
+    machine.ram.write(0xF6000, bytes(table))
+    found = diagnose(machine.evidence()).causes[0]
+    assert found.row.id == "no-sipi"
+    assert any("lists 1 of 2 CPUs" in line for line in found.match.evidence)
+    machine.ram.write(0xF6010, b"x")  # the checksum is wrong: it may be no table
+    assert not any("lists" in e for e in diagnose(machine.evidence()).causes[0].match.evidence)
