@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The MP table of the firmware: how many CPUs it lists [MP Specification, "MP Configuration Table"].
+"""The MP table of the firmware (Intel's MultiProcessor Specification): how many CPUs it lists.
 
 Kernels that read it, and not ACPI's MADT, start no others.  SeaBIOS lists one CPU of each socket.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Ports that a CPU reads again and again: a device that does not answer, or a person's key.
 
-Found by the encodings of IN [SDM 2 "IN-Input From Port"] around the instruction pointer and around
+Found by the encodings of IN around the instruction pointer and around
 the places that the stack returns to, each with the port that its own code names.
 """
 
