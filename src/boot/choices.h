@@ -6,6 +6,7 @@
  *   CHOICE("name=value", field, value, "what it does")
  *   SINK("word", value, "where stages go")       words of trace=a,b
  *   VALUE("name=", "WHAT", "what it does")        parsed by hand
+ *   EXCLUDES("word", "other", "why")              how both words begin
  */
 
 /* clang-format off */
@@ -44,4 +45,7 @@ VALUE("maxcpus=", "N",
 VALUE("trampoline=", "ADDRESS",
       "the page that the APs start in; default 0x8000, or the first free page "
       "where that one is taken")
+
+EXCLUDES("smp=off", "maxcpus=", "smp=off uses the BSP alone")
+EXCLUDES("smp=broadcast", "maxcpus=", "a broadcast starts all CPUs")
 /* clang-format on */

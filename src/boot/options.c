@@ -15,27 +15,43 @@ struct choice {
     uint32_t value;
 };
 
-static const struct choice choices[] = {
-#define CHOICE(word, field, value, help)                                       \
-    {word, offsetof(struct options, field), value},
+#define CHOICE(word, field, value, help)
 #define SINK(word, value, help)
 #define VALUE(word, what, help)
+#define EXCLUDES(word, other, why)
+
+static const struct choice choices[] = {
+#undef CHOICE
+#define CHOICE(word, field, value, help)                                       \
+    {word, offsetof(struct options, field), value},
 #include "boot/choices.h"
 #undef CHOICE
-#undef SINK
+#define CHOICE(word, field, value, help)
 };
 
 /* trace= also takes a list of these, with commas. */
 static const struct choice sinks[] = {
-#define CHOICE(word, field, value, help)
+#undef SINK
 #define SINK(word, value, help) {word, offsetof(struct options, sinks), value},
 #include "boot/choices.h"
-#undef CHOICE
 #undef SINK
-#undef VALUE
+#define SINK(word, value, help)
+};
+
+static const struct exclusion {
+    const char *word, *other, *why;
+} exclusions[] = {
+#undef EXCLUDES
+#define EXCLUDES(word, other, why) {word, other, why},
+#include "boot/choices.h"
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static bool begins_with(const char *word, const char *start)
+{
+    return !strncmp(word, start, strlen(start));
+}
 
 static bool parse_number(const char *s, uint64_t *to)
 {
@@ -93,7 +109,7 @@ static bool parse_word(struct options *to, const char *word, char *error,
             return true;
         }
     }
-    if (!strncmp(word, "trace=", 6)) {
+    if (begins_with(word, "trace=")) {
         if (parse_sinks(word + 6, &to->sinks))
             return true;
         format_string(error, size,
@@ -102,7 +118,7 @@ static bool parse_word(struct options *to, const char *word, char *error,
                       word);
         return false;
     }
-    if (!strncmp(word, "trampoline=", 11)) {
+    if (begins_with(word, "trampoline=")) {
         uint64_t page;
         if (parse_number(word + 11, &page) && page % PAGE_SIZE == 0 &&
             page >= LOW_MEMORY_START && page < LOW_MEMORY_END) {
@@ -116,7 +132,7 @@ static bool parse_word(struct options *to, const char *word, char *error,
                       word, LOW_MEMORY_START, LOW_MEMORY_END - PAGE_SIZE);
         return false;
     }
-    if (!strncmp(word, "maxcpus=", 8)) {
+    if (begins_with(word, "maxcpus=")) {
         if (parse_number(word + 8, &to->maxcpus) && to->maxcpus)
             return true;
         format_string(error, size,
@@ -133,30 +149,69 @@ static bool parse_word(struct options *to, const char *word, char *error,
     return false;
 }
 
+/* The next word of the command line, cut to WORD_MAX - 1 characters; false if
+ * there is none. */
+static bool next_word(const char **at, char word[WORD_MAX])
+{
+    size_t length = 0;
+    while (**at == ' ')
+        ++*at;
+    for (; **at && **at != ' '; ++*at)
+        if (length < WORD_MAX - 1)
+            word[length++] = **at;
+    word[length] = '\0';
+    return length;
+}
+
+/* Why both can't stand on one command line; NULL if they can. */
+static const char *exclude_each_other(const char *a, const char *b)
+{
+    size_t name = 0;
+    while (a[name] && a[name] != '=')
+        name++;
+    if (!strncmp(a, b, name + 1) && strcmp(a, b))
+        return "leave one of them out";
+    for (size_t i = 0; i < COUNT(exclusions); i++) {
+        const struct exclusion *e = &exclusions[i];
+        if ((begins_with(a, e->word) && begins_with(b, e->other)) ||
+            (begins_with(b, e->word) && begins_with(a, e->other)))
+            return e->why;
+    }
+    return NULL;
+}
+
+static bool words_agree(const char *cmdline, char *error, size_t size)
+{
+    char word[WORD_MAX], other[WORD_MAX];
+    while (next_word(&cmdline, word))
+        for (const char *rest = cmdline; next_word(&rest, other);) {
+            const char *why = exclude_each_other(word, other);
+            if (why) {
+                format_string(error, size,
+                              "boot options \"%s\" and \"%s\" contradict each "
+                              "other: %s",
+                              word, other, why);
+                return false;
+            }
+        }
+    return true;
+}
+
 bool options_parse(struct options *to, const char *cmdline, char *error,
                    size_t error_size)
 {
+    char word[WORD_MAX];
     *to = (struct options){.sinks = TRACE_SINKS_ALL};
-    while (*cmdline) {
-        char word[WORD_MAX];
-        size_t length = 0;
-        while (*cmdline && *cmdline != ' ') {
-            if (length < sizeof word - 1)
-                word[length++] = *cmdline;
-            cmdline++;
-        }
-        word[length] = '\0';
-        if (length == sizeof word - 1) {
+    for (const char *at = cmdline; next_word(&at, word);) {
+        if (strlen(word) == WORD_MAX - 1) {
             format_string(error, error_size,
                           "boot option \"%s...\": expected at most %d "
                           "characters",
                           word, WORD_MAX - 2);
             return false;
         }
-        if (length && !parse_word(to, word, error, error_size))
+        if (!parse_word(to, word, error, error_size))
             return false;
-        while (*cmdline == ' ')
-            cmdline++;
     }
-    return true;
+    return words_agree(cmdline, error, error_size);
 }

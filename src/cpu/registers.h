@@ -46,6 +46,7 @@
 #define CPUID_1_ECX_DEADLINE    (1u << 24)
 #define CPUID_1_ECX_XSAVE       (1u << 26)
 #define CPUID_1_ECX_AVX         (1u << 28)
+#define CPUID_1_EDX_PGE         (1u << 13)
 #define CPUID_TOPOLOGY          0xbu
 #define CPUID_EXTENDED          0x80000001u
 #define CPUID_EXTENDED_EDX_NX   (1u << 20)

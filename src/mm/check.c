@@ -9,8 +9,10 @@
 #include "mm/paging.h"
 #include "mm/stacks.h"
 #include "selftest.h"
+#include "smp/call.h"
 #include "smp/lcpu.h"
 
+#define LEVELS  4
 #define ENTRIES 512
 
 extern char kernel_text_start[], kernel_rodata_start[], kernel_data_start[];
@@ -21,28 +23,66 @@ static bool has_nx(void)
     return rdmsr(MSR_EFER) & EFER_NXE;
 }
 
-/* A table and all below it; `writable`: every table above allows writes. */
-static bool table_is_w_xor_x(uint64_t table, int level, bool writable)
+/* Whether it holds for each page of a table and below, and which half of the
+ * addresses that is; `above`: the tables above it allow writes. */
+static bool each_page(bool (*holds)(uint64_t entry, bool kernel),
+                      uint64_t table, int level, bool kernel, uint64_t above)
 {
     const uint64_t *entries = paging_window(table);
-    for (int i = 0; i < ENTRIES; i++) {
-        uint64_t entry = entries[i];
-        bool writes = writable && entry & PAGE_WRITE;
-        if (!(entry & PAGE_PRESENT) || entry & PAGE_NX)
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        uint64_t entry = entries[i] & (above | ~PAGE_WRITE);
+        if (level == LEVELS)
+            kernel = i >= ENTRIES / 2;
+        if (!(entry & PAGE_PRESENT))
             continue;
-        if (level == 1 || entry & PAGE_LARGE) {
-            if (writes)
-                return false;
-        } else if (!table_is_w_xor_x(entry & PAGE_ADDRESS, level - 1, writes)) {
+        if (level == 1 || entry & PAGE_LARGE
+                ? !holds(entry, kernel)
+                : !each_page(holds, entry & PAGE_ADDRESS, level - 1, kernel,
+                             entry & PAGE_WRITE))
             return false;
-        }
     }
     return true;
 }
 
+static bool is_w_xor_x(uint64_t entry, bool kernel)
+{
+    (void)kernel;
+    return !(entry & PAGE_WRITE) || entry & PAGE_NX;
+}
+
 static bool no_page_is_writable_and_executable(void)
 {
-    return !has_nx() || table_is_w_xor_x(paging_root(), 4, true);
+    return !has_nx() ||
+           each_page(is_w_xor_x, paging_root(), LEVELS, false, PAGE_WRITE);
+}
+
+static bool is_global_in_kernel(uint64_t entry, bool kernel)
+{
+    return kernel == (bool)(entry & PAGE_GLOBAL);
+}
+
+static void count_if_global_pages_are_on(void *count)
+{
+    *(unsigned *)count += (bool)(read_cr4() & CR4_PGE); /* one by one */
+}
+
+/* With a page in the low half: the trampoline's has gone by now. */
+static bool kernel_pages_are_global(void)
+{
+    unsigned on = 0, listening = 0;
+    for (unsigned cpu = 0; cpu < lcpu_count; cpu++)
+        if (smp_listens(cpu)) {
+            listening++;
+            smp_call(cpu, count_if_global_pages_are_on, &on);
+        }
+    uint64_t frame = frames_allocate(1);
+    paging_map(USER_BASE, frame, PAGE_USER | PAGE_NX);
+    bool right =
+        each_page(is_global_in_kernel, paging_root(), LEVELS, false, 0);
+    paging_unmap(USER_BASE);
+    frames_free(frame, 1);
+    bool has_pge = cpuid(CPUID_FEATURES, 0).edx & CPUID_1_EDX_PGE;
+    return right && on == (has_pge ? listening : 0);
 }
 
 /* Every page of [start, end) has exactly these of WRITE and NX. */
@@ -130,6 +170,8 @@ const struct check memory_checks[] = {
      no_page_is_writable_and_executable},
     {"text is read-only, and only text is executable",
      image_has_its_permissions},
+    {"the kernel's pages are global on every CPU, and no others are",
+     kernel_pages_are_global},
     {"an unmapped page lies below every stack", stacks_have_guard_pages},
     {"device registers are mapped uncached", device_pages_are_uncached},
     {"freed frames are poisoned and come back", frames_come_back},

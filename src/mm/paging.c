@@ -50,6 +50,8 @@ static void map_at(uint64_t address, uint64_t physical, uint64_t flags,
 {
     if (!has_nx)
         flags &= ~PAGE_NX;
+    if (address >> 63)
+        flags |= PAGE_GLOBAL;
     *entry_for(address, level, flags & PAGE_USER) =
         physical | flags | PAGE_PRESENT;
     invlpg((void *)address);

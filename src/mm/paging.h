@@ -13,6 +13,7 @@
 #define PAGE_USER     (1ull << 2)
 #define PAGE_UNCACHED (1ull << 3 | 1ull << 4) /* PWT and PCD */
 #define PAGE_LARGE    (1ull << 7)
+#define PAGE_GLOBAL   (1ull << 8)
 #define PAGE_NX       (1ull << 63)
 #define PAGE_ADDRESS  0x000ffffffffff000ull
 
@@ -30,8 +31,8 @@ static inline void *phys_to_virt(uint64_t physical)
  * one before paging_init(), the direct map after it. */
 void *paging_window(uint64_t physical);
 
-/* Map one page; flags without PAGE_PRESENT.  NX is dropped where the CPU has
- * no NX. */
+/* Map one page; flags without PAGE_PRESENT and PAGE_GLOBAL, which the kernel's
+ * half has and no other.  NX is dropped where the CPU has no NX. */
 void paging_map(uint64_t address, uint64_t physical, uint64_t flags);
 /* No CPU uses the mapping when it returns. */
 void paging_unmap(uint64_t address);

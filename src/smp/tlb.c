@@ -8,7 +8,7 @@
 
 static _Atomic uint64_t generation; /* of the page tables */
 
-/* Every translation, the global ones too
+/* Every translation, the global ones too, which a load of CR3 leaves
  * [SDM 3A "Operations that Invalidate TLBs"]. */
 static void forget_all(void)
 {
@@ -21,7 +21,7 @@ static void forget_all(void)
     }
 }
 
-void tlb_join(void)
+static void become_young(void)
 {
     /* Acquire pairs with the release in tlb_shootdown(): who sees the
      * generation sees the page tables that it counts. */
@@ -32,12 +32,19 @@ void tlb_join(void)
                           memory_order_release);
 }
 
+void tlb_join(void)
+{
+    if (cpuid(CPUID_FEATURES, 0).edx & CPUID_1_EDX_PGE)
+        write_cr4(read_cr4() | CR4_PGE);
+    become_young();
+}
+
 void tlb_catch_up(void)
 {
     if (atomic_load_explicit(&this_cpu()->tlb_generation,
                              memory_order_relaxed) !=
         atomic_load_explicit(&generation, memory_order_relaxed)) {
-        tlb_join();
+        become_young();
         ipi_answer_given();
     }
 }

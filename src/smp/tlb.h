@@ -17,5 +17,5 @@ void tlb_shootdown(uint64_t start, uint64_t end);
 void tlb_catch_up(void);
 
 /* The same, whatever the generation: for a CPU that shootdowns did not reach
- * until now. */
+ * until now.  From now on it keeps global pages when CR3 is loaded. */
 void tlb_join(void);

@@ -66,10 +66,11 @@ static void each_option(void **state)
     }
 }
 
-static void words_in_any_order_and_the_last_wins(void **state)
+static void words_in_any_order_and_more_than_once(void **state)
 {
-    assert_true(parse("  selftest   smp=serial apic=xapic smp=off  "));
-    assert_int_equal(options.smp, SMP_OFF);
+    assert_true(
+        parse("  selftest   smp=serial apic=xapic smp=serial selftest "));
+    assert_int_equal(options.smp, SMP_SERIAL);
     assert_int_equal(options.apic, APIC_XAPIC);
     assert_true(options.selftest);
 }
@@ -113,6 +114,30 @@ static void an_error_names_the_word_and_what_was_expected(void **state)
     }
 }
 
+static void what_contradicts_is_refused_with_both_words(void **state)
+{
+    static const struct {
+        const char *cmdline, *word, *other;
+    } rows[] = {
+        {"smp=serial selftest smp=off", "\"smp=serial\"", "\"smp=off\""},
+        {"trace=none trace=mem", "\"trace=none\"", "\"trace=mem\""},
+        {"trace=e9 trace=mem", "\"trace=e9\"", "\"trace=mem\""},
+        {"apic=xapic apic=x2apic", "\"apic=xapic\"", "\"apic=x2apic\""},
+        {"maxcpus=2 maxcpus=3", "\"maxcpus=2\"", "\"maxcpus=3\""},
+        {"trampoline=0x9000 trampoline=0x8000", "0x9000\"", "0x8000\""},
+        {"smp=off maxcpus=4", "\"smp=off\"", "smp=off uses the BSP"},
+        {"maxcpus=4 smp=off", "\"maxcpus=4\"", "\"smp=off\""},
+        {"smp=broadcast maxcpus=2", "\"smp=broadcast\"", "starts all CPUs"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (parse(rows[i].cmdline))
+            fail_msg("\"%s\" was accepted", rows[i].cmdline);
+        if (!strstr(error, rows[i].word) || !strstr(error, rows[i].other) ||
+            !strstr(error, "contradict each other"))
+            fail_msg("\"%s\": %s", rows[i].cmdline, error);
+    }
+}
+
 static void long_words_are_refused(void **state)
 {
     char cmdline[600];
@@ -152,8 +177,9 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(each_option),
-        cmocka_unit_test(words_in_any_order_and_the_last_wins),
+        cmocka_unit_test(words_in_any_order_and_more_than_once),
         cmocka_unit_test(an_error_names_the_word_and_what_was_expected),
+        cmocka_unit_test(what_contradicts_is_refused_with_both_words),
         cmocka_unit_test(long_words_are_refused),
         cmocka_unit_test(survives_any_text),
     };
