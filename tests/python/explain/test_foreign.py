@@ -318,3 +318,21 @@ def test_cpus_behind_one_that_went_astray_miss_no_sipi() -> None:
     found = diagnose(replace(evidence, cpus=(*evidence.cpus, third)))
     assert found.status == "missing-cpu"
     assert "no-sipi" not in [row for row, _ in named(found)]
+
+
+def test_aps_that_uefi_parked_are_no_hang_while_its_drivers_run() -> None:
+    """An EFI program that starts no CPU: the firmware's own IPIs are all there are."""
+    machine = Machine().sipi()
+    image = bytearray(0x400)
+    image[:2], image[0x3C] = b"MZ", 0x80
+    image[0x80:0x84], image[0x98:0x9A] = b"PE\0\0", b"\x0b\x02"
+    image[0x98 + 0x38 : 0x98 + 0x3C] = struct.pack("<I", 0x8000)
+    image[0x98 + 0x44] = 11
+    machine.ram.write(KERNEL_PHYSICAL + 0x2000, bytes(image))
+    idle = registers(rip=KERNEL + 0x4001, rflags=0x202, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=idle)
+    parked = registers(rip=KERNEL + 0x5001, rflags=2, rsp=STACKS + 5 * PAGE - 16)
+    found = diagnose(machine.stop(parked, halted=True).evidence())
+    assert found.status == "unknown" and named(found) == [("kernel-not-reached", "likely")]
+    machine.ram.write(KERNEL_PHYSICAL + 0x2000, b"\0\0")
+    assert diagnose(machine.evidence()).status == "hang"
