@@ -129,7 +129,7 @@ $(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
 # One image for BIOS and UEFI machines: QEMU, Bochs, and a USB stick.
 GRUB_OPTIONS ?=
 # GRUB's EFI image asks for every kind of partition, and says what it misses.
-GRUB_MODULES = multiboot2 normal iso9660 $(addprefix part_,acorn amiga apple \
+GRUB_MODULES = multiboot2 normal iso9660 mmap $(addprefix part_,acorn amiga apple \
 	       bsd dfly dvh gpt msdos plan sun sunpc)
 grub_cfg = sed 's|@OPTIONS@|$(GRUB_OPTIONS)|' $(TREE)/src/boot/grub.cfg
 $(BUILD)/grub.cfg: FORCE
