@@ -115,7 +115,7 @@ $(BUILD)/kernel/%.asm.o: $(TREE)/src/%.asm $(GENERATED) $(CONFIG) \
 	@$(STRIP_MACRO_LABELS) $@
 $(BUILD)/kernel/smp/blob.asm.o: $(BLOBS)
 
-$(BUILD)/kernel.ld: $(TREE)/src/kernel.ld $(TREE)/src/mm/layout.h
+$(BUILD)/kernel.ld: $(TREE)/src/kernel.ld $(TREE)/src/mm/layout.h $(CONFIG)
 	@$(CC) -E -P -x c -I$(TREE)/src -DPIE=$(PIE) -o $@ $<
 $(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
 	$(say) LD $@
