@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, IpiKind
+from debug.explain import mp_table
 from debug.explain import stages as stage
 from debug.explain.code import filler
 from debug.explain.context import BROADCAST, LOW_MEMORY, PAGE, Machine
@@ -31,6 +32,7 @@ from debug.explain.findings import (
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.trampoline_search import search
 from debug.x86.modes import Mode, mode_of
+from debug.x86.registers import Cr0
 
 _FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
 _SOME = 256  # bytes of an image: more than parameters have
@@ -65,6 +67,8 @@ def machine_findings(machine: Machine) -> tuple[Finding, ...]:
     again = restarted(machine)
     if again is not None:
         found.append(again)
+    if not any(ipi.kind is IpiKind.SIPI for ipi in ours):
+        found += mp_table.findings(machine)
     said = stage.arguments(machine.evidence, stage.BSP_SIPI_SENT)
     if said and watched(machine) and not any(ipi.kind is IpiKind.SIPI for ipi in ours):
         found.append(IpiUnseen(None, said))
@@ -93,7 +97,20 @@ def accounted_for(machine: Machine) -> bool:
     if machine.cpus or expected is None or expected <= 1:
         return True
     online = stage.argument(machine.evidence, stage.BSP_ALL_ONLINE)
-    return online is not None and online >= expected
+    if online is not None:
+        return online >= expected
+    return 1 + len(seen_at_work(machine)) >= expected
+
+
+def seen_at_work(machine: Machine) -> frozenset[int]:
+    """The APs that took an interrupt or exception in 64-bit code, or in code that has a name."""
+    return frozenset(
+        event.cpu
+        for event in machine.evidence.events
+        if event.cpu not in (None, machine.bsp_index or 0)
+        and (mode_of(event.registers).long or machine.symbol(event.registers.rip) is not None)
+        and event.cpu is not None
+    )
 
 
 def uncounted(machine: Machine) -> tuple[str, ...]:
@@ -236,7 +253,15 @@ def _ipis_for(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     return []
 
 
+def _runs_from_there(machine: Machine) -> bool:
+    """Whether an AP that was started came to kernel code: no firmware turns paging on for it."""
+    paging = any((cpu.registers.get("cr0") or 0) & Cr0.PG for cpu in machine.aps)
+    return paging or bool(seen_at_work(machine))
+
+
 def _wrong_vector(machine: Machine, cpu: Optional[int], vector: int) -> Optional[SipiVectorWrong]:
+    if vector == 0 and _runs_from_there(machine):
+        return None
     expected = machine.trampoline >> 12 if machine.trampoline is not None else None
     if expected is not None and vector != expected:
         how = "zero" if vector == 0 else "reserved" if vector in _RESERVED else "other"

@@ -15,6 +15,7 @@ from debug.x86.patterns import uniform
 
 _FILLER_BYTES = 16  # so many equal bytes in a row are no code
 _ENOUGH = 8
+_CALLS = (5, 2, 3, 6, 4, 7, 8)  # lengths that a near call has
 _FILLERS = {0: Contents.ZEROS, 0xCC: Contents.INT3, 0xFF: Contents.ONES}
 
 
@@ -33,6 +34,22 @@ def instruction_at(machine: Machine, registers: Registers) -> Optional[Instructi
         return None
     data = code_bytes(machine, registers)
     return decode(data, rip, width) if data else None
+
+
+def caller(machine: Machine, registers: Registers) -> Optional[Instruction]:
+    """The call whose return address is the word at RSP; None if what precedes it is no call."""
+    width, rsp = code_width(registers), registers.get("rsp")
+    if width not in (32, 64) or rsp is None:
+        return None
+    memory = machine.linear(registers)
+    word = memory.read(rsp, width // 8)
+    back = int.from_bytes(word, "little") if word is not None else 0
+    for length in _CALLS if back >= _ENOUGH else ():
+        data = memory.read(back - length, length)
+        one = decode(data, back - length, width) if data is not None else None
+        if one is not None and one.kind is Kind.NEAR_CALL and one.length == length:
+            return one
+    return None
 
 
 def filler_at(machine: Machine, registers: Registers) -> Optional[Contents]:

@@ -29,8 +29,8 @@ _RECENT, _STORM = 64, 16  # of so many exceptions of a CPU, so many the same: a 
 
 # A line that says the kernel gave up.  Words that a healthy boot prints too are left out.
 _PANIC = re.compile(
-    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!)|unhandled exception|(?-i:\bBUG: )|"
-    r"assertion .{0,60}failed|double fault|stack smashing detected).*$",
+    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!|on cpu \d)|unhandled exception|"
+    r"(?-i:\bBUG: )|assertion .{0,60}failed|double fault|stack smashing detected).*$",
     re.MULTILINE,
 )
 
@@ -81,7 +81,7 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     reporters = [e for e in stages if e.code in (stage.PANIC, stage.BOOT_ERROR)]
     line = _PANIC.search(tail)
     if reporters or line is not None:
-        text = clean(line.group(0)) if line is not None else _last_line(tail)
+        text = _whole(tail, line) if line is not None else _last_line(tail)
         who = reporters[0].apic_id if reporters else None
         found.append(PanicMessage(cpu_of(machine, who), text, who))
     messages = "\n".join(machine.evidence.messages)[-_TAIL:]
@@ -125,6 +125,13 @@ def clean(text: str) -> str:
     """One line of guest text, printable and short."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:_LINE]
+
+
+def _whole(tail: str, line: re.Match[str]) -> str:
+    """The line, and the next one where it only announces it."""
+    text = clean(line.group(0))
+    following = tail[line.end() : line.end() + _LINE].split("\n", 2)[1:2]
+    return clean(f"{text} {following[0]}") if text.endswith(":") and following else text
 
 
 def _last_line(text: str) -> str:

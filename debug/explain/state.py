@@ -224,7 +224,7 @@ def _used(machine: Machine, registers: Registers, rsp: int) -> bool:
 def shared_stacks(machine: Machine, views: tuple[CpuView, ...]) -> tuple[SharedStack, ...]:
     """Pairs of CPUs whose stack pointers lie in one page; each pair once."""
     waiting = (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE, CpuState.RESET)
-    seen: dict[int, tuple[int, int, Optional[int]]] = {}
+    seen: dict[tuple[Optional[int], int], tuple[int, int, Optional[int]]] = {}
     found = []
     for view in views:
         cpu = machine.cpu(view.index)
@@ -233,7 +233,8 @@ def shared_stacks(machine: Machine, views: tuple[CpuView, ...]) -> tuple[SharedS
         rsp = cpu.registers.get("rsp")
         if rsp is None or rsp < LOW_MEMORY // 16:
             continue
-        page = (rsp - 1) // PAGE  # a full-descending stack ends below its first address
+        # A full-descending stack ends below its first address.
+        page = machine.identity(cpu.registers, rsp - 1 & -PAGE)
         if page in seen:
             other, other_rsp, place = seen[page]
             if place == view.rip and rsp != other_rsp:

@@ -127,7 +127,7 @@ def _still_waiting(found: Match, evidence: Evidence, explanation: Explanation) -
     bsp = explanation.cpus[0] if explanation.cpus else None
     busy = bsp is not None and bsp.state in (CpuState.RUNNING, CpuState.SPINNING)
     if busy and _held_up(found, explanation):
-        return _not_above(found, Certainty.POSSIBLE)
+        return None  # that one is the cause, and this a consequence
     return _not_above(found, Certainty.LIKELY) if busy else found
 
 

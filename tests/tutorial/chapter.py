@@ -95,6 +95,7 @@ def _session(block: Block, tree: Path, outcome: Outcome) -> None:
 def _play(block: Block, todo: list[Step], session: Session) -> tuple[list[str], list[str]]:
     fresh: list[str] = []
     stale: list[str] = []
+    before = transcript.Reading(0)
     for number, step in enumerate(todo):
         following = todo[number + 1].prompt if number + 1 < len(todo) else "$ "
         try:
@@ -102,10 +103,13 @@ def _play(block: Block, todo: list[Step], session: Session) -> tuple[list[str], 
         except SessionError as error:
             raise SessionError(f"(line {block.line + 1 + step.index}) {error}") from error
         shown = list(step.shown)
-        if (wrong := transcript.compare(shown, came)) is not None:
-            stale.append(f"{block.at(step.index + step.extent + wrong.index)}: {wrong}")
         body = block.lines[step.index : step.index + step.extent]
-        fresh += [*body, *transcript.update(shown, came)]
+        fresh += [*body, *transcript.update(shown, came, before)]
+        reading = transcript.read(shown, came, before)
+        if isinstance(reading, transcript.Mismatch):
+            stale.append(f"{block.at(step.index + step.extent + reading.index)}: {reading}")
+        else:
+            before = reading
     return fresh, stale
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.tutorial import host, index
+from tests.tutorial.blocks import read
 from tests.tutorial.chapter import chapters, execute
+from tests.tutorial.places import places
 from tests.tutorial.scratch import TUTORIAL
 
 ALL = os.environ.get("LAMPPOST_TUTORIAL") == "all"
@@ -25,6 +27,23 @@ def test_every_block_of_the_chapter_holds(name: str, tmp_path: Path) -> None:
     if outcome.stale:
         told = outcome.report(host.reasons())
         pytest.fail(f"stale (make tutorial-update shows what came):\n{told}", pytrace=False)
+
+
+@pytest.mark.parametrize("path", chapters(), ids=[path.parent.name for path in chapters()])
+def test_an_address_in_the_text_stands_in_a_block_too(path: Path) -> None:
+    """There `make tutorial-update` renews it; in the text nobody would see that it is old."""
+    blocks = read(path)
+    shown = {place.name for block in blocks for line in block.lines for place in places(line)}
+    inside = {block.line + i for block in blocks for i in range(len(block.lines) + 2)}
+    text = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    said = {
+        place.name
+        for number, line in text
+        if number not in inside
+        for place in places(line)
+        if line[: place.end - len(place.name)][-1:] != "="  # an option's value
+    }
+    assert said <= shown, "say it without the address, or show it"
 
 
 def test_the_list_of_chapters_is_theirs() -> None:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tutorial.blocks import BlockError, Kind, read
+from tests.tutorial import blocks
+from tests.tutorial.blocks import BlockError, Kind
 from tests.tutorial.chapter import execute, rewrite
 from tests.tutorial.session import SessionError, steps
-from tests.tutorial.transcript import WILDCARD, compare, update
+from tests.tutorial.transcript import WILDCARD, Mismatch, Reading, compare, read, update
 
 WRONG = Path(__file__).with_name("wrong") / "README.md"
 
@@ -22,6 +23,8 @@ OBJECTIONS = (
     ("two", "shown and did not come: 'two'"),
     ("```", "came and is not shown: 'two'"),
     ("```", "came and is not shown: '9'"),
+    ("main+0x10 at 0x8411", "0x8411 stands for another number above"),
+    ("at 0x8411", "shown 'at 0x8411', came 'at 0x9411'"),
     ("$ false", "exit code 1, expected 0"),
     ("$ true", "exit code 0, expected 3"),
     ("```gdb", "expected the prompt '(gdb) ', came '$ ' after: no debugger here"),
@@ -74,6 +77,43 @@ def test_an_update_keeps_a_lone_wildcard_that_still_holds() -> None:
     assert update(["one", WILDCARD], came) == ["1", WILDCARD]
 
 
+MOVED = (
+    ("0xffffffff80123456", "0xffffffff8abcdef0"),
+    ("ffffffff80123456 T main", "ffffffff80abcdef T main"),
+    (
+        "rip            0x83b1              0x83b1 <lcpu_start32+17>",
+        "rip            0x83c1" "              0x83c1 <lcpu_start32+9>",
+    ),
+    ("at idle+0x2, src/cpu/idle.c:9", "at idle+0x112, src/cpu/idle.c:101"),
+    ("GDT=     00008368 0000001f", "GDT=     00008378 0000001f"),
+    ("CR3 0x16d000 → PT[31]", "CR3 0x17e000 → PT[31]"),
+    ("53\t    mov esi, %1", "7\t    mov esi, %1"),
+)
+
+
+@pytest.mark.parametrize(("shown", "came"), MOVED)
+def test_a_number_of_the_build_may_move_and_an_update_shows_it(shown: str, came: str) -> None:
+    assert isinstance(read([shown], [came], Reading(0)), Reading)
+    assert compare([shown], [came]) is not None, "an excerpt is literal"
+    assert update([WILDCARD, shown + WILDCARD], ["above", came]) == [WILDCARD, came + WILDCARD]
+
+
+@pytest.mark.parametrize(
+    ("shown", "came"),
+    [
+        ("0x8000", "0x8010"),  # where a page begins is no accident
+        ("0x300 = 0x00008500", "0x300 = 0x00008600"),
+        ("limit 0x1f", "limit 0x3"),
+        ("cr0            0x10033", "cr0            0x10031"),
+        ("main+0x4", "exit+0x4"),
+        ("src/kmain.c:4", "src/main.c:4"),
+        ("0x8411 0x8411", "0x8411 0x8412"),
+    ],
+)
+def test_all_other_numbers_stand_for_themselves(shown: str, came: str) -> None:
+    assert isinstance(read([shown], [came], Reading(0)), Mismatch)
+
+
 def test_a_diff_reaches_the_commands_after_it_and_not_the_tree(tmp_path: Path) -> None:
     chapter = tmp_path / "README.md"
     chapter.write_text(
@@ -100,14 +140,14 @@ def test_a_block_of_no_kind_is_refused(tmp_path: Path, text: str, complaint: str
     chapter = tmp_path / "README.md"
     chapter.write_text("# Title\n\n" + text, encoding="utf-8")
     with pytest.raises(BlockError, match=complaint) as caught:
-        read(chapter)
+        blocks.read(chapter)
     assert f"{chapter}:3:" in str(caught.value)
 
 
 def test_text_that_is_not_run_says_why(tmp_path: Path) -> None:
     chapter = tmp_path / "README.md"
     chapter.write_text('```text why="a frame, taken apart"\n@00:b0.0*16\n```\n', encoding="utf-8")
-    assert [block.kind for block in read(chapter)] == [Kind.TEXT]
+    assert [block.kind for block in blocks.read(chapter)] == [Kind.TEXT]
 
 
 def test_a_session_begins_with_a_prompt() -> None:

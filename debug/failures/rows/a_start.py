@@ -22,7 +22,9 @@ from debug.explain.findings import (
     PageAltered,
     PageFault,
     PageOverwritten,
+    PortPolled,
     SharedStack,
+    ShortMpTable,
     SipiMissing,
     SipiReceived,
     SipiVectorWrong,
@@ -34,7 +36,7 @@ from debug.explain.findings import (
 from debug.explain.findings.fault import Role
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row, certain, likely, possible
+from debug.failures.row import Match, Place, Row, certain, likely, possible, words
 
 # What has not come is only known to be missing where the machine went on without it.
 _WAITED = (Status.MISSING_CPU, Status.HANG, Status.UNKNOWN)
@@ -157,8 +159,19 @@ def _no_sipi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         init = explanation.first(InitMissing, missing.cpu)
         if _on_its_way(evidence, explanation):
             return possible(missing, init, waiting)
-        return certain(missing, init, waiting)
+        short = explanation.first(ShortMpTable) if not missing.sent_to else None
+        sender = () if missing.sent_to else _sender(explanation)
+        return certain(missing, init, waiting, short, extra=sender)
     return None
+
+
+def _sender(explanation: Explanation) -> tuple[str, ...]:
+    """Where the CPU stands that would have sent it: the way there may be what is broken."""
+    bsp = explanation.cpus[0] if explanation.cpus else None
+    if bsp is None or bsp.state not in (CpuState.SPINNING, CpuState.HALTED):
+        return ()
+    wait = explanation.first(PortPolled, bsp.index)
+    return (f"CPU {bsp.index}, which would send it, is {bsp.doing}", *words(wait))
 
 
 def _on_its_way(evidence: Evidence, explanation: Explanation) -> bool:
