@@ -174,7 +174,7 @@ class ElfFile:
     def _read_lines(self) -> tuple[list[int], list[tuple[str, int]]]:
         rows: dict[int, tuple[str, int]] = {}
         ends: set[int] = set()
-        deadline = time.monotonic() + LINE_SECONDS
+        deadline = time.thread_time() + LINE_SECONDS
         with self._open() as stream:
             elf = ELFFile(stream)
             if not elf.has_dwarf_info():
@@ -193,7 +193,7 @@ class ElfFile:
                         ends.add(state.address)
                     else:
                         rows[state.address] = (names(state.file), state.line)
-                    if len(rows) > MAX_LINES or time.monotonic() > deadline:
+                    if len(rows) > MAX_LINES or time.thread_time() > deadline:
                         raise SymbolError(f"{self.path}: too many source lines")
         for end in ends:
             rows.setdefault(end, ("", 0))
