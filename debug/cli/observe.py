@@ -84,6 +84,8 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         second = _once(argv, again, symbols, True, scratch_disks=True).diagnosis
     except CommandError as error:
         return _noted(first, f"a second run, with a log, failed: {error}")
+    if second.status == HEALTHY and _same_end(first, second):
+        return _noted(second, f"{SECOND} is what this report shows: it saw the CPUs at work")
     if second.status == HEALTHY or _ended_early(second):
         return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
     note = f"{SECOND} is what this report shows: {missing}"
@@ -122,6 +124,13 @@ def _ended_early(second: Diagnosis) -> bool:
     """The second run says nothing: it did not start, or Ctrl-C ended it."""
     evidence = second.evidence
     return evidence.ending is Ending.EMULATOR_DIED or INTERRUPTED in evidence.messages
+
+
+def _same_end(first: Diagnosis, second: Diagnosis) -> bool:
+    """The guest ended the machine, both times alike."""
+    ends = (first.evidence, second.evidence)
+    same = ends[0].exit_code == ends[1].exit_code
+    return same and all(end.ending is Ending.EXITED for end in ends)
 
 
 def _noted(diagnosis: Diagnosis, *notes: str) -> Diagnosis:

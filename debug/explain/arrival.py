@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, IpiKind
+from debug.explain import mp_table
 from debug.explain import stages as stage
 from debug.explain.code import filler
 from debug.explain.context import BROADCAST, LOW_MEMORY, PAGE, Machine
@@ -31,9 +32,11 @@ from debug.explain.findings import (
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.trampoline_search import search
 from debug.x86.modes import Mode, mode_of
+from debug.x86.registers import Cr0
 
 _FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
 _SOME = 256  # bytes of an image: more than parameters have
+_GAP = 16  # bytes of filler that part one thing from the next
 _ROM = range(0xC0, 0x100)  # SIPI vectors of the firmware's ROM
 _RESERVED = range(0xA0, 0xC0)  # SIPI vectors that no BIOS area or RAM answers
 
@@ -60,11 +63,13 @@ def machine_findings(machine: Machine) -> tuple[Finding, ...]:
             begins = _begins(machine, page)
             found.append(TrampolineContents(None, page, contents, begins))
             ran = _ran_through(machine, page)
-            if ran is not None:
+            if ran is not None and begins is None:
                 found.append(PageOverwritten(None, page, ran))
     again = restarted(machine)
     if again is not None:
         found.append(again)
+    if not any(ipi.kind is IpiKind.SIPI for ipi in ours):
+        found += mp_table.findings(machine)
     said = stage.arguments(machine.evidence, stage.BSP_SIPI_SENT)
     if said and watched(machine) and not any(ipi.kind is IpiKind.SIPI for ipi in ours):
         found.append(IpiUnseen(None, said))
@@ -93,7 +98,20 @@ def accounted_for(machine: Machine) -> bool:
     if machine.cpus or expected is None or expected <= 1:
         return True
     online = stage.argument(machine.evidence, stage.BSP_ALL_ONLINE)
-    return online is not None and online >= expected
+    if online is not None:
+        return online >= expected
+    return 1 + len(seen_at_work(machine)) >= expected
+
+
+def seen_at_work(machine: Machine) -> frozenset[int]:
+    """The APs that took an interrupt or exception in 64-bit code, or in code that has a name."""
+    return frozenset(
+        event.cpu
+        for event in machine.evidence.events
+        if event.cpu not in (None, machine.bsp_index or 0)
+        and (mode_of(event.registers).long or machine.symbol(event.registers.rip) is not None)
+        and event.cpu is not None
+    )
 
 
 def uncounted(machine: Machine) -> tuple[str, ...]:
@@ -163,15 +181,26 @@ def page_contents(machine: Machine, page: int) -> Optional[Contents]:
 def _begins(machine: Machine, page: int) -> Optional[int]:
     """The offset at which a page that begins with a filler begins to hold something else.
 
-    Parameters that were written into an empty page do not count: they are few.
+    Parameters that were written into an empty page do not count, nor what a trampoline that runs
+    at the wrong place writes there: they are few.
     """
     data = machine.physical(page, PAGE)
     if not data:
         return None
+    gap = data[:1] * _GAP
+    if not data.startswith(gap):
+        return None
     at = len(data) - len(data.lstrip(data[:1]))
-    rest = data[at : at + _SOME]
-    different = sum(byte not in (0, 0xCC, 0xFF) for byte in rest)
-    return at if at >= 16 and different * 2 > len(rest) == _SOME else None
+    while at < len(data):
+        rest = data[at : at + _SOME]
+        different = sum(byte not in (0, 0xCC, 0xFF) for byte in rest)
+        if different * 2 > len(rest) == _SOME:
+            return at
+        empty = data.find(gap, at)
+        if empty < 0:
+            return None
+        at = len(data) - len(data[empty:].lstrip(data[:1]))
+    return None
 
 
 def cpu_findings(machine: Machine, cpu: Cpu, view: CpuView) -> tuple[Finding, ...]:
@@ -236,7 +265,15 @@ def _ipis_for(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     return []
 
 
+def _runs_from_there(machine: Machine) -> bool:
+    """Whether an AP that was started came to kernel code: no firmware turns paging on for it."""
+    paging = any((cpu.registers.get("cr0") or 0) & Cr0.PG for cpu in machine.aps)
+    return paging or bool(seen_at_work(machine))
+
+
 def _wrong_vector(machine: Machine, cpu: Optional[int], vector: int) -> Optional[SipiVectorWrong]:
+    if vector == 0 and _runs_from_there(machine):
+        return None
     expected = machine.trampoline >> 12 if machine.trampoline is not None else None
     if expected is not None and vector != expected:
         how = "zero" if vector == 0 else "reserved" if vector in _RESERVED else "other"

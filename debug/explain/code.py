@@ -15,6 +15,7 @@ from debug.x86.patterns import uniform
 
 _FILLER_BYTES = 16  # so many equal bytes in a row are no code
 _ENOUGH = 8
+_CALLS = (5, 2, 3, 6, 4, 7, 8)  # lengths that a near call has
 _FILLERS = {0: Contents.ZEROS, 0xCC: Contents.INT3, 0xFF: Contents.ONES}
 
 
@@ -33,6 +34,22 @@ def instruction_at(machine: Machine, registers: Registers) -> Optional[Instructi
         return None
     data = code_bytes(machine, registers)
     return decode(data, rip, width) if data else None
+
+
+def caller(machine: Machine, registers: Registers) -> Optional[Instruction]:
+    """The call whose return address is the word at RSP; None if what precedes it is no call."""
+    width, rsp = code_width(registers), registers.get("rsp")
+    if width not in (32, 64) or rsp is None:
+        return None
+    memory = machine.linear(registers)
+    word = memory.read(rsp, width // 8)
+    back = int.from_bytes(word, "little") if word is not None else 0
+    for length in _CALLS if back >= _ENOUGH else ():
+        data = memory.read(back - length, length)
+        one = decode(data, back - length, width) if data is not None else None
+        if one is not None and one.kind is Kind.NEAR_CALL and one.length == length:
+            return one
+    return None
 
 
 def filler_at(machine: Machine, registers: Registers) -> Optional[Contents]:
@@ -84,8 +101,9 @@ def in_wait_loop(machine: Machine, registers: Registers) -> tuple[bool, bool]:
             # A condition that jumps forward leaves the loop: its end is still to come.
             leaves = one.kind is Kind.CONDITIONAL_JUMP and one.target > rip
             if not leaves and rip - 64 <= one.target <= rip + 64:
-                behind = _read_behind(machine, registers, one.target, rip)
-                found = decode_many(behind, one.target, width, 16)
+                found = instructions_behind(machine, registers, one.target, width)
+                if one.kind is Kind.CONDITIONAL_JUMP and any(i.kind in _ENDS for i in found):
+                    continue  # it leads out as well: to an end that lies before the loop
                 pause = pause or any(item.kind is Kind.PAUSE for item in found)
                 return pause, False
         if one.kind in (Kind.NEAR_RETURN, Kind.HALT, Kind.FAR_JUMP, Kind.IRET):
@@ -93,9 +111,15 @@ def in_wait_loop(machine: Machine, registers: Registers) -> tuple[bool, bool]:
     return pause, False
 
 
-def _read_behind(machine: Machine, registers: Registers, start: int, rip: int) -> bytes:
-    """The bytes from offset `start` up to `rip` of the code segment."""
-    at = machine.pc(registers)
-    if at is None or start >= rip:
-        return b""
-    return machine.linear(registers).read(at - (rip - start), rip - start) or b""
+_ENDS = (Kind.NEAR_RETURN, Kind.FAR_RETURN, Kind.IRET)
+
+
+def instructions_behind(
+    machine: Machine, registers: Registers, start: int, width: int
+) -> tuple[Instruction, ...]:
+    """What lies from offset `start` of the code segment up to the instruction pointer."""
+    at, rip = machine.pc(registers), registers.rip
+    if at is None or rip is None or start >= rip:
+        return ()
+    data = machine.linear(registers).read(at - (rip - start), rip - start) or b""
+    return decode_many(data, start, width, len(data))

@@ -7,10 +7,11 @@ from typing import Optional
 
 from debug.evidence import Cpu, EventKind, Registers
 from debug.explain import trampoline_page
-from debug.explain.code import filler_at
+from debug.explain.code import caller, filler_at
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import Laxness
 from debug.explain.findings.tables import (
+    CalledFrom,
     DirectionFlag,
     LargePageIgnored,
     SharedTss,
@@ -40,7 +41,7 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[Finding, ...
     for view in views:
         cpu = machine.cpu(view.index)
         if cpu is not None and view.state is CpuState.SHUT_DOWN:
-            found += _page_size_ignored(machine, cpu)
+            found += _page_size_ignored(machine, cpu) + _called(machine, cpu)
         if cpu is None or view.state in _WAITING or mode_of(cpu.registers) is not Mode.LONG64:
             continue
         running.append(cpu)
@@ -64,6 +65,17 @@ def _page_size_ignored(machine: Machine, cpu: Cpu) -> list[Finding]:
         if raw & 0x81 == 0x81:
             return [LargePageIgnored(cpu.index, address, address >> 22, raw)]
     return []
+
+
+def _called(machine: Machine, cpu: Cpu) -> list[Finding]:
+    """The call that led to where no code is, while its return address is still on top."""
+    at = machine.pc(cpu.registers)
+    if at is None or machine.linear(cpu.registers).read(at, 1) is not None and at >= _DATA_AREA:
+        return []
+    call = caller(machine, cpu.registers)
+    if call is None:
+        return []
+    return [CalledFrom(cpu.index, at, machine.where(call.address), call.text)]
 
 
 def _is_tcg(machine: Machine) -> bool:
@@ -155,6 +167,8 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
         astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY
         if not astray and filler_at(machine, registers) is None:
             return []  # it may be code
+    if caller(machine, registers) is not None:
+        return []  # there is a return address: the stack is fresh, and its first call went astray
     data = machine.linear(registers).read(rsp + _PUSHED, 128)
     return [StackZeroed(cpu.index, rsp)] if data is not None and not any(data) else []
 
@@ -162,25 +176,28 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
 def _tasks(machine: Machine, cpus: list[Cpu]) -> list[Finding]:
     """TSSes that two CPUs share, and stacks that two TSSes name."""
     found: list[Finding] = []
-    tasks: dict[int, int] = {}
-    stacks: dict[int, tuple[int, str]] = {}
+    tasks: dict[tuple[Optional[int], int], int] = {}
+    stacks: dict[tuple[Optional[int], int], tuple[int, str]] = {}
     for cpu in cpus[:256]:
         base = _base(cpu.registers)
         if base is None:
             continue
-        if base in tasks:
-            found.append(SharedTss(cpu.index, tasks[base], "TSS", base))
+        task = machine.identity(cpu.registers, base)
+        if task in tasks:
+            found.append(SharedTss(cpu.index, tasks[task], "TSS", base))
             continue
-        tasks[base] = cpu.index
+        tasks[task] = cpu.index
         data = machine.linear(cpu.registers).read(base + _IST, 56)
         for slot in range(7) if data is not None else ():
             stack = int.from_bytes((data or b"")[slot * 8 : slot * 8 + 8], "little")
             if stack < LOW_MEMORY or not is_canonical(stack):
                 continue  # unused, or poisoned so that its use is noticed
-            if stack in stacks and stacks[stack][0] != cpu.index:
-                found.append(SharedTss(cpu.index, stacks[stack][0], stacks[stack][1], stack))
+            # An IST names the end of a stack: its last byte is what is mapped.
+            place = machine.identity(cpu.registers, stack - 1)
+            if place in stacks and stacks[place][0] != cpu.index:
+                found.append(SharedTss(cpu.index, stacks[place][0], stacks[place][1], stack))
                 break
-            stacks.setdefault(stack, (cpu.index, f"IST {slot + 1}"))
+            stacks.setdefault(place, (cpu.index, f"IST {slot + 1}"))
     return found[:8]
 
 

@@ -162,6 +162,16 @@ class Machine:
             return None
         return walk.present
 
+    def identity(self, registers: Registers, address: int) -> tuple[Optional[int], int]:
+        """What two CPUs share, if it is equal for both: the physical address, else CR3 and linear.
+
+        Kernels that give each CPU its own tables map what is its own at the same address.
+        """
+        walk = self.linear(registers).walk(address)
+        if walk is not None and walk.physical is not None:
+            return None, walk.physical
+        return registers.get("cr3") or 0, address
+
     @cached_property
     def kernel_ipis(self) -> tuple[IpiEvent, ...]:
         """The IPIs that the kernel sent: what the firmware sent before is left out."""

@@ -20,33 +20,31 @@ from debug.explain import (
     locks,
     observed,
     panic,
+    ports,
     recursion,
 )
 from debug.explain import stages as stage
 from debug.explain import state, trampoline_page, trampoline_search, waiting
 from debug.explain.context import Machine
 from debug.explain.findings import (
-    BspInFirmware,
-    ConsoleSays,
     DeliveryFailed,
     Disagreement,
     ExceptionReported,
     HaltedForever,
-    InitMissing,
     InterruptStorm,
-    KernelAbsent,
     KernelGaveUp,
     Laxness,
     PanicMessage,
-    SipiMissing,
-    SipiReceived,
+    PortPolled,
     Spinning,
 )
 from debug.explain.headline import headline
 from debug.explain.model import CpuState, CpuView, Explanation, Finding, Status, Step
-from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS
+from debug.explain.status import judge
+from debug.x86.exceptions import NMI
 
 _WORDS = 6  # lines of an emulator that ended by itself
+_STORM = 16  # the same fault so often, deeper each time, was never handled
 
 
 def explain(evidence: Evidence) -> Explanation:
@@ -59,7 +57,8 @@ def explain(evidence: Evidence) -> Explanation:
     findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
-    status = _status(machine, views, findings, died)
+    findings += ports.findings(machine, views)
+    status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
     if status is not Status.HEALTHY:
@@ -68,6 +67,7 @@ def explain(evidence: Evidence) -> Explanation:
     if index is None:
         index = _suspect(status, views, findings)
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
+    notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()
     notes = [*end.notes, *notes, *said, *arrival.uncounted(machine), *evidence.limits]
     notes += [doomed.how(machine)] if predicted else []
@@ -115,106 +115,6 @@ def _cpus(
             found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)
     return tuple(views), tuple(found)
-
-
-def _status(
-    machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...], died: bool
-) -> Status:
-    ending = machine.evidence.ending
-    if died:
-        return Status.TRIPLE_FAULT
-    if any(isinstance(f, (PanicMessage, ExceptionReported)) for f in findings):
-        return Status.PANIC
-    if ending is Ending.RESET:
-        return Status.RESET
-    if ending in (Ending.EMULATOR_DIED, Ending.RESTARTED):
-        return Status.UNKNOWN
-    if any(isinstance(f, (KernelAbsent, BspInFirmware)) for f in findings):
-        return Status.UNKNOWN
-    if ending is Ending.STOPPED and _bsp_storms(machine, findings):
-        return Status.HANG
-    if _missing(machine, views, findings):
-        return Status.MISSING_CPU
-    if panic.failed(machine):
-        return Status.PANIC
-    if ending in (Ending.EXITED, Ending.UNTIL) or _announced_halt(findings):
-        return Status.HEALTHY if arrival.accounted_for(machine) else Status.UNKNOWN
-    return _at_rest(machine, views, findings)
-
-
-_STORM = 16  # the same fault so often, deeper each time, was never handled
-
-
-def _bsp_storms(machine: Machine, findings: tuple[Finding, ...]) -> bool:
-    """The BSP takes one exception over and over, and has sent no AP a SIPI."""
-    storm = next((f for f in findings if isinstance(f, InterruptStorm)), None)
-    if storm is None or storm.cpu != machine.bsp_index:
-        return False
-    return not any(isinstance(f, (KernelGaveUp, SipiReceived)) for f in findings)
-
-
-def _announced_halt(findings: tuple[Finding, ...]) -> bool:
-    """The guest says that it halts, and a CPU does."""
-    told = any(isinstance(f, ConsoleSays) and f.topic == "halted" for f in findings)
-    return told and any(isinstance(f, HaltedForever) for f in findings)
-
-
-def _missing(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...]) -> bool:
-    """Whether a CPU that was meant to come up did not."""
-    if any(isinstance(f, KernelGaveUp) for f in findings):
-        return True
-    if _bsp_is_stuck(machine, views):
-        return False
-    if arrival.left_behind(machine):
-        return True
-    expected = machine.evidence.expected_cpus
-    arrived = sum(1 for view in views if view.arrived)
-    undecided = sum(1 for view in views if view.arrived is None)
-    if expected is not None and views and arrived + undecided < expected:
-        return True
-    woken = {f.cpu for f in findings if isinstance(f, SipiReceived)}
-    skipped = {f.cpu for f in findings if isinstance(f, SipiMissing)}
-    if not woken:  # none was started: only those that took an INIT were meant to be
-        skipped -= {f.cpu for f in findings if isinstance(f, InitMissing)}
-    return any(view.arrived is False and view.index in woken | skipped for view in views)
-
-
-def _bsp_is_stuck(machine: Machine, views: tuple[CpuView, ...]) -> bool:
-    """The BSP stands still before it has begun to start the others: they are not missing."""
-    bsp = machine.bsp
-    if bsp is None or not machine.stages_of(bsp):
-        return False
-    if any(machine.reached(bsp, code) for code in (stage.BSP_INIT_SENT, stage.BSP_ALL_ONLINE)):
-        return False
-    stuck = (CpuState.SPINNING, CpuState.HALTED)
-    return any(view.index == bsp.index and view.state in stuck for view in views)
-
-
-def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...]) -> Status:
-    """The observer stopped the machine, or only looked: healthy, hanging, or unknown."""
-    if any(isinstance(f, (InterruptStorm, HaltedForever, Spinning)) for f in findings):
-        watched = machine.evidence.ending is Ending.STOPPED
-        return Status.HANG if watched else Status.UNKNOWN
-    dormant = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.PARKED)
-    awake = [view for view in views if view.state not in dormant]
-    if not views and machine.evidence.ending is Ending.STOPPED:
-        return Status.UNKNOWN  # it ran, and nobody could look at it
-    if awake and all(view.state is CpuState.IDLE for view in awake):
-        return Status.HEALTHY
-    moving = [cpu.moved for cpu in machine.cpus if cpu.moved is not None]
-    if awake and moving and all(moving):
-        return Status.HEALTHY
-    return Status.HEALTHY if _only_handled(machine) else Status.UNKNOWN
-
-
-_SEVERE = (DF, TS, NP, SS, GP)  # a record that ends near one of these may not go on
-
-
-def _only_handled(machine: Machine) -> bool:
-    """A record of interrupts and exceptions that goes on after each: they were handled."""
-    last = machine.last_events[-4:]
-    fatal = [event for event in last if event.kind is EventKind.EXCEPTION and event.vector != NMI]
-    return bool(last) and last[-1] not in fatal and not any(e.vector in _SEVERE for e in fatal)
 
 
 def _end(

@@ -21,6 +21,7 @@ from debug.x86.modes import Mode, mode_of
 from debug.x86.refusals import Check
 from debug.x86.registers import Cr0, Cr4, Efer
 
+_SELECTORS = 0x100  # a boot GDT's are below
 _ENABLE = 1 << 11  # IA32_APIC_BASE.EN
 
 
@@ -56,8 +57,11 @@ def _paging_ignored(registers: Registers) -> str:
         return ""
     if cr0 & Cr0.PE:
         return "a 64-bit code segment is loaded" if code.long else ""
-    far = registers.rip is not None and registers.rip > 0xFFFF
-    return f"it is in real mode at offset {registers.rip or 0:#x}, where no code is" if far else ""
+    if registers.rip is not None and registers.rip > 0xFFFF:
+        return f"it is in real mode at offset {registers.rip:#x}, where no code is"
+    # A SIPI leaves a multiple of 0x100 in CS; the far jump meant a descriptor.
+    descriptor = 0 < code.selector < _SELECTORS and not code.selector & 7
+    return f"a far jump loaded CS with {code.selector:#06x} in real mode" if descriptor else ""
 
 
 def _after_mov_cr4(machine: Machine, registers: Registers) -> bool:
@@ -149,6 +153,8 @@ def _rex_code(machine: Machine, registers: Registers) -> bool:
     symbol = machine.symbol(at)
     if symbol is not None and "64" in symbol.name:
         return True  # its author says so
+    if starts_with_rex(machine.linear(registers).read(at - 1, 3) or b""):
+        return True  # the prefix was executed: in 32-bit code it is a DEC
     data = machine.linear(registers).read(max(at - _NEARBY, 0), 2 * _NEARBY) or b""
     return rex_count(data) >= SEVERAL_REX or is_64_bit_target(machine, code.selector)
 

@@ -21,16 +21,19 @@ from debug.explain.findings import (
     PanicMessage,
 )
 from debug.explain.model import Finding
+from debug.x86.exceptions import PF
 from debug.x86.modes import mode_of
 
 _TAIL = 16384  # characters of the console that are searched
 _LINE = 160  # characters of a line that are quoted
 _RECENT, _STORM = 64, 16  # of so many exceptions of a CPU, so many the same: a storm
 
+_TRAPS = (1, 3, 4)  # #DB, #BP, #OF: they return behind what raised them
+
 # A line that says the kernel gave up.  Words that a healthy boot prints too are left out.
 _PANIC = re.compile(
-    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!)|unhandled exception|(?-i:\bBUG: )|"
-    r"assertion .{0,60}failed|double fault|stack smashing detected).*$",
+    r"(?i)^.*(?:kernel panic|\bpanic(?:ked)?\b\s*(?::|at|!|on cpu \d)|unhandled exception|"
+    r"(?-i:\bBUG: )|assertion .{0,60}failed|double fault|stack smashing detected).*$",
     re.MULTILINE,
 )
 
@@ -81,7 +84,7 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     reporters = [e for e in stages if e.code in (stage.PANIC, stage.BOOT_ERROR)]
     line = _PANIC.search(tail)
     if reporters or line is not None:
-        text = clean(line.group(0)) if line is not None else _last_line(tail)
+        text = _whole(tail, line) if line is not None else _last_line(tail)
         who = reporters[0].apic_id if reporters else None
         found.append(PanicMessage(cpu_of(machine, who), text, who))
     messages = "\n".join(machine.evidence.messages)[-_TAIL:]
@@ -127,6 +130,13 @@ def clean(text: str) -> str:
     return " ".join(printable.split())[:_LINE]
 
 
+def _whole(tail: str, line: re.Match[str]) -> str:
+    """The line, and the next one where it only announces it."""
+    text = clean(line.group(0))
+    following = tail[line.end() : line.end() + _LINE].split("\n", 2)[1:2]
+    return clean(f"{text} {following[0]}") if text.endswith(":") and following else text
+
+
 def _last_line(text: str) -> str:
     lines = [clean(line) for line in text.splitlines() if not line.startswith("@")]  # no frames
     return next((line for line in reversed(lines) if line), "")
@@ -157,8 +167,10 @@ def _storm(machine: Machine) -> Optional[InterruptStorm]:
 def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[InterruptStorm]:
     last = events[-1]
     rip = last.registers.rip
+    if last.vector in _TRAPS:
+        return None
     if rip is not None:
-        times = sum((e.vector, e.registers.rip) == (last.vector, rip) for e in events)
+        times = sum(_same_fault(e, last) for e in events)
         where = machine.pc(last.registers) or 0
         return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
     if not last.reason:
@@ -168,3 +180,10 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
     if times < _STORM:
         return None
     return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason))
+
+
+def _same_fault(one: ExceptionEvent, other: ExceptionEvent) -> bool:
+    """Raised again: pages that are mapped one by one, when they are used, are another matter."""
+    if (one.vector, one.registers.rip) != (other.vector, other.registers.rip):
+        return False
+    return one.vector != PF or one.cr2 == other.cr2

@@ -135,6 +135,8 @@ def lax_descriptors(machine: Machine) -> tuple[Laxness, ...]:
             entry = machine.physical(base + jump.selector, 8)
             if entry is None or entry[5] & 0x98 != 0x98 or entry[6] & 0x60 != _LONG | _BIG:
                 continue
+            if any(entry[2:5]) or entry[7]:
+                continue  # no kernel gives a 64-bit segment a base: this is something else
             early = jump.at > page and data[jump.at - page - 1] == 0x66  # 16-bit code: LMA=0
             where = (
                 "#GP(0) at the mov to CR0 that turns paging on"

@@ -48,7 +48,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "tss-busy": (Clue.TSS_BUSY,),
     "tss-descriptor-bad": (Clue.TSS_DESCRIPTOR, Clue.TSS_BUSY),
     "gdt-base-wrong": (Clue.GDT_NULL, Clue.GDT_EMPTY),
-    "descriptor-unmapped": (Clue.GDT_AT_ZERO,),
+    "gdt-unmapped": (Clue.GDT_AT_ZERO,),
     "code-segment-l-missing": (Clue.L_BIT_MISSING,),
     "cr3-zero": (Clue.TABLES_AT_ZERO,),
     "cr3-wrong": (Clue.CR3_MISALIGNED,),
@@ -127,7 +127,7 @@ def _still_waiting(found: Match, evidence: Evidence, explanation: Explanation) -
     bsp = explanation.cpus[0] if explanation.cpus else None
     busy = bsp is not None and bsp.state in (CpuState.RUNNING, CpuState.SPINNING)
     if busy and _held_up(found, explanation):
-        return _not_above(found, Certainty.POSSIBLE)
+        return None  # that one is the cause, and this a consequence
     return _not_above(found, Certainty.LIKELY) if busy else found
 
 

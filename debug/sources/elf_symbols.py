@@ -206,7 +206,7 @@ class ElfFile:
     def _read_lines(self, wanted: int) -> LineTable:
         rows: dict[int, tuple[str, int]] = {}
         ends: set[int] = set()
-        began = time.monotonic()
+        began = time.thread_time()
         all_units = wanted == ALL
         for unit in self._dwarf.iter_CUs() if all_units else [self._dwarf.get_CU_at(wanted)]:
             program = self._dwarf.line_program_for_CU(unit)
@@ -221,10 +221,10 @@ class ElfFile:
                     ends.add(state.address)
                 else:
                     rows[state.address] = (names(state.file), state.line)
-                if len(rows) > MAX_LINES or time.monotonic() > began + self._patience:
+                if len(rows) > MAX_LINES or time.thread_time() > began + self._patience:
                     self._patience = 0
                     raise SymbolError(f"{self.path}: too many source lines")
-        self._patience -= time.monotonic() - began
+        self._patience -= time.thread_time() - began
         for end in ends:
             rows.setdefault(end, ("", 0))
         starts = sorted(rows)

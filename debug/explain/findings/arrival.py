@@ -70,6 +70,21 @@ class SipiMissing(Finding):
 
 
 @dataclass(frozen=True)
+class ShortMpTable(Finding):
+    """The firmware's MP table lists fewer CPUs than there are."""
+
+    listed: int
+    there: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the firmware's MP table lists {self.listed} of {self.there} CPUs: a kernel that reads"
+            " it, and not ACPI's MADT, starts no others; on QEMU it has one of each socket"
+            f" (-smp {self.there},sockets={self.there})",
+        )
+
+
+@dataclass(frozen=True)
 class SipiReceived(Finding):
     """A SIPI was sent to this CPU."""
 

@@ -104,6 +104,25 @@ class WaitsFor(Finding):
 
 
 @dataclass(frozen=True)
+class PortPolled(Finding):
+    """A CPU that reads an I/O port again and again."""
+
+    port: int
+    device: str  # "" if the number alone says nothing
+    input: bool  # it says whether somebody typed or sent something
+    where: str
+
+    def sentences(self) -> tuple[str, ...]:
+        device = f", {self.device}" if self.device else ""
+        return (f"CPU {self.cpu} reads port {self.port:#x}{device}, in a loop at {self.where}",)
+
+    @property
+    def note(self) -> str:
+        """What a healthy machine does that waits for a person."""
+        return f"{self.sentences()[0]}: it waits for input, with whatever locks it holds"
+
+
+@dataclass(frozen=True)
 class HaltedForever(Finding):
     """HLT with IF=0 [SDM 2 "HLT—Halt"]."""
 

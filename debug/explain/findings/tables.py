@@ -177,6 +177,18 @@ class StackZeroed(Finding):
 
 
 @dataclass(frozen=True)
+class CalledFrom(Finding):
+    """A call went to where no code is: its return address is still on the stack."""
+
+    target: int
+    where: str
+    call: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (f"`{self.call}` at {self.where} called it",)
+
+
+@dataclass(frozen=True)
 class SharedTss(Finding):
     """Two CPUs whose TSS names the same stack, or which share the TSS itself."""
 

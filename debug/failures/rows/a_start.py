@@ -22,7 +22,9 @@ from debug.explain.findings import (
     PageAltered,
     PageFault,
     PageOverwritten,
+    PortPolled,
     SharedStack,
+    ShortMpTable,
     SipiMissing,
     SipiReceived,
     SipiVectorWrong,
@@ -34,7 +36,7 @@ from debug.explain.findings import (
 from debug.explain.findings.fault import Role
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row, certain, likely, possible
+from debug.failures.row import Match, Place, Row, certain, likely, possible, words
 
 # What has not come is only known to be missing where the machine went on without it.
 _WAITED = (Status.MISSING_CPU, Status.HANG, Status.UNKNOWN)
@@ -116,9 +118,9 @@ def _not_aligned(evidence: Evidence, explanation: Explanation) -> Optional[Match
     for page in explanation.all(TrampolineContents):
         sent = [f for f in explanation.all(SipiReceived) if f.vector << 12 == page.page]
         if page.begins is not None and sent:
-            return certain(
-                page, sent[0], explanation.first(CpuSilent, sent[0].cpu), cpu=sent[0].cpu
-            )
+            silent = explanation.first(CpuSilent, sent[0].cpu)
+            found = certain(page, sent[0], silent, cpu=sent[0].cpu)
+            return replace(found, order=-1)  # what runs there does so at the wrong address
     return None
 
 
@@ -157,8 +159,19 @@ def _no_sipi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         init = explanation.first(InitMissing, missing.cpu)
         if _on_its_way(evidence, explanation):
             return possible(missing, init, waiting)
-        return certain(missing, init, waiting)
+        short = explanation.first(ShortMpTable) if not missing.sent_to else None
+        sender = () if missing.sent_to else _sender(explanation)
+        return certain(missing, init, waiting, short, extra=sender)
     return None
+
+
+def _sender(explanation: Explanation) -> tuple[str, ...]:
+    """Where the CPU stands that would have sent it: the way there may be what is broken."""
+    bsp = explanation.cpus[0] if explanation.cpus else None
+    if bsp is None or bsp.state not in (CpuState.SPINNING, CpuState.HALTED):
+        return ()
+    wait = explanation.first(PortPolled, bsp.index)
+    return (f"CPU {bsp.index}, which would send it, is {bsp.doing}", *words(wait))
 
 
 def _on_its_way(evidence: Evidence, explanation: Explanation) -> bool:
@@ -473,6 +486,7 @@ ROWS = (
         ("AP1-05",),
         _not_aligned,
         ("trampoline-not-aligned",),
+        over=("executing-zeros", "entry-not-called", "real-mode-fault-loop"),
     ),
     Row(
         "init-not-sent",

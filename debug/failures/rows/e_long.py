@@ -16,12 +16,17 @@ from debug.explain.findings import (
     Role,
     StageReached,
 )
+from debug.explain.findings.tables import CalledFrom
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
 from debug.x86.page_entries import Reason
 
 _HIGHER_HALF = 0xFFFF_8000_0000_0000
+_KERNEL_BASES = (  # where kernels map physical memory from 0 on
+    *(0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_C000_0000, 0xFFFF_FF80_0000_0000),
+    *(0xFFFF_8000_0000_0000, 0x8000_0000, 0xC000_0000),
+)
 _TRAMPOLINE_64 = range(0x10, 0x66)
 _WITH_GS = (*range(stage.AP_GS, 0xB0), *range(stage.BSP_C, 0xD0))  # lit through GS base
 
@@ -38,7 +43,7 @@ def _entry_null(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     fault = _fetch(explanation)
     reached = explanation.first(StageReached, fault.cpu if fault is not None else None)
     if fault is not None and fault.address == 0:
-        return certain(fault, reached)
+        return certain(fault, explanation.first(CalledFrom, fault.cpu), reached)
     for other in explanation.all(FatalException):
         view = explanation.view(other.cpu)
         low = other.rip is not None and other.rip < 0x1000
@@ -81,9 +86,18 @@ def _entry_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Ma
         return None
     reached = explanation.first(StageReached, fault.cpu)
     about_to = reached is not None and reached.code == stage.AP_ENTERING_C
-    if fault.reason is not Reason.NOT_PRESENT or not about_to:
+    if fault.reason is not Reason.NOT_PRESENT:
         return None
     if _entry_truncated(evidence, explanation) is not None:
+        return None
+    for base in _KERNEL_BASES:
+        symbol = evidence.symbols.lookup(base + fault.address)
+        if symbol is not None and symbol.offset == 0:
+            text = (
+                f"{fault.address:#x} is where {symbol} ({base + fault.address:#x}) lies in memory"
+            )
+            return certain(fault, reached, extra=(text,))
+    if not about_to:
         return None
     if fault.address >= _HIGHER_HALF and (fault.depth >= 4 or _maps(explanation, fault.cpu)):
         return None  # the whole half is missing: that row says more

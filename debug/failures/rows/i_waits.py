@@ -10,6 +10,7 @@ from debug.explain.findings import (
     ExecutingFiller,
     HaltedForever,
     InterruptStorm,
+    PortPolled,
     Spinning,
     WaitsFor,
 )
@@ -101,7 +102,32 @@ def _returns(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return certain(storm)
 
 
+def _device(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A loop of a few instructions around IN: nothing but the device can end it."""
+    if explanation.status not in (Status.HANG, Status.MISSING_CPU):
+        return None
+    for polled in explanation.all(PortPolled):
+        loop = explanation.first(Spinning, polled.cpu)
+        if not polled.input:
+            return likely(polled) if polled.device and loop is not None else possible(polled)
+    return None
+
+
 ROWS = (
+    Row(
+        "device-not-ready",
+        "a CPU polls a port until a device answers, and it does not",
+        Place.RUNNING,
+        ("hangs in ide_wait", "waits for BSY to clear", "boots only with a disk attached"),
+        "a loop of a few instructions reads a port, and nothing else can end it",
+        "the loop has another way out, or the device answers in time",
+        "look at whether the machine has the device (QEMU: -drive), and give the wait a deadline",
+        "",
+        chapters.TOGETHER,
+        ("HANG-01",),
+        _device,
+        over=_OVER,
+    ),
     Row(
         "handler-returns-to-fault",
         "an exception's handler returns to the instruction that raises it again",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     GDT,
@@ -16,6 +17,7 @@ from tests.python.evidence_builder import (
     STACKS,
     Machine,
     Segment,
+    Space,
     registers,
     segment,
 )
@@ -76,6 +78,47 @@ def test_a_poisoned_ist_is_shared_by_nobody() -> None:
     assert named(with_ist(STACKS + 2 * PAGE)) == [("ist-shared", "certain")]
 
 
+def test_the_same_address_in_tables_of_each_cpu_is_not_shared() -> None:
+    """Kernels that keep what is a CPU's own at one address, in tables that differ."""
+    machine = Machine()
+    task = segment(0x28, KERNEL + 0x9000, 0x67, 0x8B00)
+
+    def settle(**control: int) -> list[str]:
+        for name in ("bsp", "ap"):
+            cpu = getattr(machine, name)
+            regs = cpu.registers
+            values = {**regs.control, **(control if name == "ap" else {})}
+            regs = replace(
+                regs,
+                segments={**regs.segments, "tr": task},
+                general={**regs.general, "rsp": STACKS + 2 * PAGE - 64},
+                control=values,
+            )
+            setattr(machine, name, replace(cpu, registers=regs))
+        return [row for row, _ in named(diagnose(machine.evidence()))]
+
+    assert settle() == ["ist-shared", "stack-shared"]
+    own = Space(machine.ram, 0x700000)
+    own.map(KERNEL, KERNEL_PHYSICAL, 9)
+    own.map(KERNEL + 0x9000, 0x780000)
+    own.map(STACKS + PAGE, 0x781000, 4)
+    assert settle(cr3=own.root) == []
+
+
+def test_a_call_to_0_on_a_fresh_stack_is_no_cleared_stack() -> None:
+    """The return address is there; that all above it is zero is what a fresh stack looks like."""
+    machine = Machine()
+    machine.space.unmap(0)
+    machine.ram.write(KERNEL_PHYSICAL + 0x2100, b"\xff\xd0")  # call rax
+    machine.ram.write(0x300FF8, struct.pack("<Q", KERNEL + 0x2102))
+    machine.kill(registers(rip=0, rsp=STACKS + 2 * PAGE - 8), 14, 0x10, 0)
+    found = diagnose(machine.evidence())
+    assert named(found)[0] == ("entry-null", "certain")
+    assert "`call rax` at" in "".join(found.causes[0].match.evidence)
+    machine.ram.write(KERNEL_PHYSICAL + 0x2100, b"\x90\x90")
+    assert named(diagnose(machine.evidence()))[0][0] == "stack-cleared"
+
+
 def runs(mode: str, **values: int) -> Diagnosis:
     """The AP runs where it is, and the BSP waits for it."""
     machine = Machine()
@@ -96,6 +139,9 @@ def test_an_ap_in_real_mode_where_no_code_is_lacks_pae() -> None:
     found = named(runs("real", rip=0x1002F2, efer=0x100))
     assert found[0] == ("pae-missing", "likely")
     assert "pae-missing" not in [row for row, _ in named(runs("real", rip=0x100, efer=0x100))]
+    flat = segment(0x08, 0x80, 0xFFFF, 0x9B00)
+    jumped = named(runs("real", rip=0xFFFB, efer=0x100, cs=flat))
+    assert jumped[0] == ("pae-missing", "likely")
 
 
 def test_what_lies_behind_a_gap_is_no_part_of_the_table() -> None:
@@ -150,3 +196,100 @@ def test_a_null_stack_of_32_bit_code_is_named() -> None:
     regs = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat, cr0=0x80000011, cr3=0x20000, rsp=0)
     found = named(diagnose(machine.kill(regs, 14, 2, 0xFFFFFFFC).evidence()))
     assert found[0] == ("stack-null", "certain")
+
+
+def test_a_panic_that_names_the_cpu_first_is_told_with_its_reason() -> None:
+    machine = Machine()
+    machine.ending = Ending.RESET
+    machine.console = "(XEN) Panic on CPU 0:\r\n(XEN) no first domain\r\n(XEN) *****\r\n"
+    found = diagnose(machine.evidence())
+    assert found.status == "panic"
+    assert "Panic on CPU 0: (XEN) no first domain" in found.causes[0].match.evidence[0]
+
+
+def test_a_rex_prefix_that_was_executed_as_dec_is_64_bit_code() -> None:
+    machine = Machine()
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+    machine.ram.write(CODE, bytes.fromhex("48 8b 04 25 f2 6b 20 80 ff e0"))
+    flat = Segment(0x18, 0, 0xFFFFFFFF, 0xCF9B00)
+    regs = registers(rip=CODE + 1, idtr=NULL_IDT, cs=flat)
+    found = named(diagnose(machine.kill(regs, 14, 0, 0x80206BF2).evidence()))
+    assert found[0] == ("compatibility-mode-left-on", "likely")
+
+
+def test_a_jump_to_where_the_symbol_lies_in_memory() -> None:
+    machine = Machine()
+    machine.symbols.known["start_high"] = (0xFFFFFFFF80206BFA, 0x40)
+    regs = registers(rip=0x206BFA, rsp=STACKS + 2 * PAGE, idtr=NULL_IDT)
+    found = diagnose(machine.kill(regs, 14, 0x10, 0x206BFA).evidence())
+    assert named(found)[0] == ("entry-unmapped", "certain")
+    assert "start_high" in "".join(found.causes[0].match.evidence)
+
+
+def test_aps_that_start_at_address_0_and_come_to_paging_were_sent_the_right_vector() -> None:
+    machine = Machine().sipi(0)
+    machine.expected = 2
+    wild = registers("prot32", rip=0x1016669, cr0=0x80000011, cr4=0x20, efer=0x500, cr3=0x10000)
+    found = named(diagnose(machine.kill(wild, 6).evidence()))
+    assert "sipi-vector-zero" not in [row for row, _ in found]
+
+
+def test_cpus_of_a_machine_that_is_gone_are_counted_by_what_the_log_saw_of_them() -> None:
+    """It ended through isa-debug-exit, and its registers with it."""
+    machine = Machine().sipi(0)
+    machine.ending, machine.exit_code, machine.expected = Ending.EXITED, 1, 2
+    gone = replace(machine.evidence(), cpus=())
+    assert diagnose(gone).status == "unknown"
+    at_work = registers(rip=KERNEL + 0x1000, rflags=0x202)
+    event = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, at_work, None, None, 1)
+    seen = diagnose(replace(gone, events=(event,)))
+    assert seen.status == "healthy" and named(seen) == []
+
+
+def polls(code: str, at: int, rdx: int) -> Diagnosis:
+    """The BSP stands in such a loop, and the AP in a spin lock."""
+    machine = Machine()
+    machine.expected = 2
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    machine.ram.write(KERNEL_PHYSICAL + 0x4000, bytes.fromhex("f3 90 eb fc"))  # pause; jmp
+    here = registers(rip=KERNEL + 0x3000 + at, rsp=KERNEL + 0x9000, rdx=rdx)
+    machine.bsp = replace(machine.bsp, registers=here, halted=False, moved=False)
+    spins = registers(rip=KERNEL + 0x4000, rsp=STACKS + 5 * PAGE - 16)
+    return diagnose(machine.stop(spins, moved=True).evidence())
+
+
+def test_a_guest_that_waits_for_a_key_is_healthy_though_others_wait_for_its_lock() -> None:
+    keyboard = "ba 64 00 00 00 ec a8 01 74 f6"  # mov edx, 0x64; in al, dx; test al, 1; jz
+    found = polls(keyboard, 5, 0x64)
+    assert found.status == "healthy" and named(found) == []
+    assert any("keyboard controller's status" in note for note in found.explanation.notes)
+    full = "ba 64 00 00 00 ec a8 02 75 f6"  # bit 1: the controller has not taken what was sent
+    assert polls(full, 5, 0x64).status == "hang"
+
+
+def test_a_loop_that_reads_a_disks_status_waits_for_the_disk() -> None:
+    found = polls("ec a8 40 74 fb", 0, 0x1F7)
+    assert found.status == "hang"
+    assert named(found)[0] == ("device-not-ready", "likely")
+    assert "port 0x1f7" in found.causes[0].match.evidence[0]
+
+
+def test_an_mp_table_that_lists_one_cpu_of_a_socket_is_told() -> None:
+    machine = Machine()
+    machine.expected = 2
+    machine.ipis.append(IpiEvent(IpiKind.INIT, 0, 1, by_firmware=True))
+    parked = registers("prot32", rip=0xFD09A)
+    machine.stop(parked, halted=True)
+    table = bytearray(44 + 20 + 8)
+    table[:6] = b"PCMP" + struct.pack("<H", len(table))
+    table[34], table[44 + 3], table[64] = 2, 3, 1  # two entries: an enabled CPU and a bus
+    table[7] = -sum(table) & 0xFF
+    pointer = bytearray(b"_MP_" + struct.pack("<IBB", 0xF6000, 1, 4) + bytes(6))
+    pointer[10] = -sum(pointer) & 0xFF
+    machine.ram.write(0xF5000, bytes(pointer))
+    machine.ram.write(0xF6000, bytes(table))
+    found = diagnose(machine.evidence()).causes[0]
+    assert found.row.id == "no-sipi"
+    assert any("lists 1 of 2 CPUs" in line for line in found.match.evidence)
+    machine.ram.write(0xF6010, b"x")  # the checksum is wrong: it may be no table
+    assert not any("lists" in e for e in diagnose(machine.evidence()).causes[0].match.evidence)

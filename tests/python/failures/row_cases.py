@@ -779,6 +779,13 @@ def _() -> Machine:
     return machine
 
 
+@case("device-not-ready", "likely", healthy)
+def _() -> Machine:
+    machine = Machine()
+    machine.ram.write(0x101000, bytes.fromhex("ec a8 40 74 fb"))  # in al, dx; test al, 0x40; jz
+    return machine.stop(registers(rip=KERNEL + 0x1000, rsp=STACKS + 0x4000, rdx=0x1F7))
+
+
 @case("halted-forever", "likely", healthy)
 def _() -> Machine:
     return Machine().stop(registers(rip=KERNEL + 2, rsp=STACKS + 0x4000), halted=True)

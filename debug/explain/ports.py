@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Ports that a CPU reads again and again: a device that does not answer, or a person's key.
+
+Found by the encodings of IN around the instruction pointer and around
+the places that the stack returns to, each with the port that its own code names.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+from debug.evidence import Cpu
+from debug.explain.context import Machine
+from debug.explain.findings import PortPolled
+from debug.explain.model import CpuState, CpuView
+from debug.explain.waiting import loop_body
+from debug.x86.decode import decode
+from debug.x86.instruction import ImmediateOperand, Instruction, Kind
+from debug.x86.modes import code_width
+
+_STATUS = {  # bit 0 of these says whether somebody typed or sent something
+    0x64: "the keyboard controller's status",
+    **dict.fromkeys((0x3FD, 0x2FD, 0x3ED, 0x2ED), "a serial port's line status"),
+}
+_DEVICES = {
+    **dict.fromkeys((0x1F7, 0x177, 0x3F6, 0x376), "a disk's status"),
+    **dict.fromkeys(range(0x40, 0x44), "the PIT"),
+    0x61: "the PIT's gate and output",
+    0x71: "the real-time clock",
+}
+_AROUND = 96  # bytes of code on each side
+_STACK = 256  # bytes of stack
+_NEXT = 16  # bytes from an IN to the test of what it read
+_FAR = 24  # bytes between the port's number and the IN
+_IN_IMMEDIATE, _IN_DX, _MOV_EDX = 0xE4, 0xEC, 0xBA
+_BIT_0 = (b"\xa8\x01", b"\x24\x01", b"\xe0\x01", b"\xc0\x01")  # test al, 1; and al, 1; and eax, 1
+
+
+def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[PortPolled, ...]:
+    """What each CPU polls that stands in a loop, and whether one waits for input."""
+    found = []
+    for view in views:
+        cpu = machine.cpu(view.index)
+        if cpu is None or view.state not in (CpuState.SPINNING, CpuState.RUNNING):
+            continue
+        if code_width(cpu.registers) not in (32, 64):
+            continue
+        where = machine.where(machine.pc(cpu.registers))
+        typed = sorted(set(_nearby(machine, cpu)) & set(_STATUS))
+        looped = [port for one in loop_body(machine, cpu.registers) for port in _port(cpu, one)]
+        for port in (typed or looped)[:1]:
+            device = {**_DEVICES, **_STATUS}.get(port, "")
+            found.append(PortPolled(view.index, port, device, bool(typed), where))
+    return tuple(found)
+
+
+def _port(cpu: Cpu, one: Instruction) -> Iterator[int]:
+    """The port that an instruction of the CPU's own loop reads."""
+    if one.kind is not Kind.PORT or one.mnemonic != "in":
+        return
+    number = next((o.value for o in one.operands if isinstance(o, ImmediateOperand)), None)
+    rdx = cpu.registers.get("rdx")
+    if number is not None:
+        yield number & 0xFF
+    elif rdx is not None:
+        yield rdx & 0xFFFF
+
+
+def _nearby(machine: Machine, cpu: Cpu) -> Iterator[int]:
+    memory = machine.linear(cpu.registers)
+    for place in (machine.pc(cpu.registers), *_returns(machine, cpu)):
+        if place is None or place < _AROUND:
+            continue
+        code = memory.read(place - _AROUND, 2 * _AROUND) or b""
+        for at, byte in enumerate(code):
+            if not any(test in code[at : at + _NEXT] for test in _BIT_0):
+                continue  # the other bits tell of output
+            if byte == _IN_IMMEDIATE and at + 1 < len(code):
+                yield code[at + 1]
+            if byte == _IN_DX:
+                before = code[max(at - _FAR, 0) : at]
+                named = before.rfind(bytes([_MOV_EDX]))
+                yield int.from_bytes(before[named + 1 : named + 3], "little") if named >= 0 else 0
+
+
+def _returns(machine: Machine, cpu: Cpu) -> Iterator[int]:
+    """Words on top of the stack behind which a call stands."""
+    memory, rsp = machine.linear(cpu.registers), cpu.registers.get("rsp")
+    width = code_width(cpu.registers) or 64
+    data = memory.read(rsp, _STACK) if rsp is not None else None
+    for at in range(0, len(data or b""), width // 8):
+        word = int.from_bytes((data or b"")[at : at + width // 8], "little")
+        code = memory.read(word - 5, 5) if word > 5 else None
+        one = decode(code, word - 5, width) if code is not None else None
+        if one is not None and one.kind is Kind.NEAR_CALL and one.length == 5:
+            yield word
