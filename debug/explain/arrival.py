@@ -36,6 +36,7 @@ from debug.x86.registers import Cr0
 
 _FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
 _SOME = 256  # bytes of an image: more than parameters have
+_GAP = 16  # bytes of filler that part one thing from the next
 _ROM = range(0xC0, 0x100)  # SIPI vectors of the firmware's ROM
 _RESERVED = range(0xA0, 0xC0)  # SIPI vectors that no BIOS area or RAM answers
 
@@ -62,7 +63,7 @@ def machine_findings(machine: Machine) -> tuple[Finding, ...]:
             begins = _begins(machine, page)
             found.append(TrampolineContents(None, page, contents, begins))
             ran = _ran_through(machine, page)
-            if ran is not None:
+            if ran is not None and begins is None:
                 found.append(PageOverwritten(None, page, ran))
     again = restarted(machine)
     if again is not None:
@@ -180,15 +181,26 @@ def page_contents(machine: Machine, page: int) -> Optional[Contents]:
 def _begins(machine: Machine, page: int) -> Optional[int]:
     """The offset at which a page that begins with a filler begins to hold something else.
 
-    Parameters that were written into an empty page do not count: they are few.
+    Parameters that were written into an empty page do not count, nor what a trampoline that runs
+    at the wrong place writes there: they are few.
     """
     data = machine.physical(page, PAGE)
     if not data:
         return None
+    gap = data[:1] * _GAP
+    if not data.startswith(gap):
+        return None
     at = len(data) - len(data.lstrip(data[:1]))
-    rest = data[at : at + _SOME]
-    different = sum(byte not in (0, 0xCC, 0xFF) for byte in rest)
-    return at if at >= 16 and different * 2 > len(rest) == _SOME else None
+    while at < len(data):
+        rest = data[at : at + _SOME]
+        different = sum(byte not in (0, 0xCC, 0xFF) for byte in rest)
+        if different * 2 > len(rest) == _SOME:
+            return at
+        empty = data.find(gap, at)
+        if empty < 0:
+            return None
+        at = len(data) - len(data[empty:].lstrip(data[:1]))
+    return None
 
 
 def cpu_findings(machine: Machine, cpu: Cpu, view: CpuView) -> tuple[Finding, ...]:

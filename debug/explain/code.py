@@ -101,8 +101,9 @@ def in_wait_loop(machine: Machine, registers: Registers) -> tuple[bool, bool]:
             # A condition that jumps forward leaves the loop: its end is still to come.
             leaves = one.kind is Kind.CONDITIONAL_JUMP and one.target > rip
             if not leaves and rip - 64 <= one.target <= rip + 64:
-                behind = _read_behind(machine, registers, one.target, rip)
-                found = decode_many(behind, one.target, width, 16)
+                found = instructions_behind(machine, registers, one.target, width)
+                if one.kind is Kind.CONDITIONAL_JUMP and any(i.kind in _ENDS for i in found):
+                    continue  # it leads out as well: to an end that lies before the loop
                 pause = pause or any(item.kind is Kind.PAUSE for item in found)
                 return pause, False
         if one.kind in (Kind.NEAR_RETURN, Kind.HALT, Kind.FAR_JUMP, Kind.IRET):
@@ -110,9 +111,15 @@ def in_wait_loop(machine: Machine, registers: Registers) -> tuple[bool, bool]:
     return pause, False
 
 
-def _read_behind(machine: Machine, registers: Registers, start: int, rip: int) -> bytes:
-    """The bytes from offset `start` up to `rip` of the code segment."""
-    at = machine.pc(registers)
-    if at is None or start >= rip:
-        return b""
-    return machine.linear(registers).read(at - (rip - start), rip - start) or b""
+_ENDS = (Kind.NEAR_RETURN, Kind.FAR_RETURN, Kind.IRET)
+
+
+def instructions_behind(
+    machine: Machine, registers: Registers, start: int, width: int
+) -> tuple[Instruction, ...]:
+    """What lies from offset `start` of the code segment up to the instruction pointer."""
+    at, rip = machine.pc(registers), registers.rip
+    if at is None or rip is None or start >= rip:
+        return ()
+    data = machine.linear(registers).read(at - (rip - start), rip - start) or b""
+    return decode_many(data, start, width, len(data))

@@ -16,6 +16,12 @@ from debug.x86.patterns import describe_bytes
 from debug.x86.refusals import Refusal
 from debug.x86.registers import Cr0, Cr4
 
+# Instructions that no CPU refuses, whatever their operands; with LOCK they may be.
+_EVERYWHERE = frozenset(
+    "adc add and cld cmp dec hlt inc leave mov neg nop not or pop push ret sbb sub test xor".split()
+)
+_PLAIN = (Kind.OTHER, Kind.NEAR_RETURN, Kind.HALT)
+
 # One-byte opcodes that exist outside 64-bit mode only [SDM 2 "One-Byte Opcode Map"].
 _LEGACY_ONLY = frozenset(
     b"\x06\x07\x0e\x16\x17\x1e\x1f\x27\x2f\x37\x3f\x60\x61\x62\x82\x9a\xce\xd4\xd5\xea"
@@ -75,7 +81,19 @@ def _problem(
     if data and instruction is None:
         shown = data[:8].hex(" ")
         return OpcodeProblem.NOT_CODE, f"the bytes {shown} are no instruction in this mode"
+    if instruction is not None and not said and _is_everywhere(instruction):
+        sentence = (
+            f"every CPU has {instruction.text}: when it was refused, other bytes lay there, or"
+            " another page was mapped"
+        )
+        return OpcodeProblem.EVERYWHERE, sentence
     if instruction is not None:
         sentence = said or f"{instruction.text}: not on this CPU, or not in this mode"
         return OpcodeProblem.UNKNOWN, sentence
     return OpcodeProblem.UNKNOWN, said or "the instruction could not be read"
+
+
+def _is_everywhere(instruction: Instruction) -> bool:
+    """Neither a feature nor a mode decides about it."""
+    locked = instruction.text.startswith("lock")
+    return instruction.mnemonic in _EVERYWHERE and instruction.kind in _PLAIN and not locked

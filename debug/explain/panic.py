@@ -21,11 +21,14 @@ from debug.explain.findings import (
     PanicMessage,
 )
 from debug.explain.model import Finding
+from debug.x86.exceptions import PF
 from debug.x86.modes import mode_of
 
 _TAIL = 16384  # characters of the console that are searched
 _LINE = 160  # characters of a line that are quoted
 _RECENT, _STORM = 64, 16  # of so many exceptions of a CPU, so many the same: a storm
+
+_TRAPS = (1, 3, 4)  # #DB, #BP, #OF: they return behind what raised them
 
 # A line that says the kernel gave up.  Words that a healthy boot prints too are left out.
 _PANIC = re.compile(
@@ -164,8 +167,10 @@ def _storm(machine: Machine) -> Optional[InterruptStorm]:
 def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[InterruptStorm]:
     last = events[-1]
     rip = last.registers.rip
+    if last.vector in _TRAPS:
+        return None
     if rip is not None:
-        times = sum((e.vector, e.registers.rip) == (last.vector, rip) for e in events)
+        times = sum(_same_fault(e, last) for e in events)
         where = machine.pc(last.registers) or 0
         return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
     if not last.reason:
@@ -175,3 +180,10 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
     if times < _STORM:
         return None
     return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason))
+
+
+def _same_fault(one: ExceptionEvent, other: ExceptionEvent) -> bool:
+    """Raised again: pages that are mapped one by one, when they are used, are another matter."""
+    if (one.vector, one.registers.rip) != (other.vector, other.registers.rip):
+        return False
+    return one.vector != PF or one.cr2 == other.cr2

@@ -7,6 +7,7 @@ from typing import Optional
 
 from debug.evidence import Cpu, Ending, IpiKind, Registers
 from debug.explain import stages as stage
+from debug.explain.callers import caller_of
 from debug.explain.code import filler_at, in_wait_loop
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import (
@@ -21,7 +22,9 @@ from debug.explain.findings import (
 from debug.explain.lcpu import block_of
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.reached import reached
+from debug.explain.waiting import loop_body
 from debug.x86.canonical import MASK64, is_canonical
+from debug.x86.instruction import Kind
 from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Cr0, Rflags
 
@@ -44,9 +47,13 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         pause, self_jump = in_wait_loop(machine, registers)
         if self_jump or pause or cpu.moved is False:
             state = CpuState.SPINNING
-    if state is CpuState.SPINNING and rip is not None:
+    waiting = _waits_with_calls(machine, registers) if state is CpuState.RUNNING else None
+    allowed = bool((registers.rflags or 0) & Rflags.IF)
+    if waiting is not None and not findings:
+        state, loop = CpuState.SPINNING, machine.pc(waiting) or 0
+        findings.append(Spinning(cpu.index, loop, machine.where(loop), True, False, allowed))
+    elif state is CpuState.SPINNING and rip is not None:
         pause, self_jump = in_wait_loop(machine, registers)
-        allowed = bool((registers.rflags or 0) & Rflags.IF)
         findings.append(Spinning(cpu.index, rip, where, pause, self_jump, allowed))
     if state is CpuState.HALTED:
         findings.append(HaltedForever(cpu.index, rip, where))
@@ -64,6 +71,19 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         reached(machine, cpu, state),
     )
     return view, tuple(findings)
+
+
+_NESTED = 2  # a loop may call a function that calls another one to look
+
+
+def _waits_with_calls(machine: Machine, registers: Registers) -> Optional[Registers]:
+    """The registers in the loop with PAUSE that called the function which a CPU stands in."""
+    at: Optional[Registers] = registers
+    for _ in range(_NESTED):
+        at = caller_of(machine, at) if at is not None else None
+        if at is not None and any(one.kind is Kind.PAUSE for one in loop_body(machine, at)):
+            return at
+    return None
 
 
 def _mode(registers: Registers) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from debug.evidence import Cpu, Registers
+from debug.explain.code import instructions_behind
 from debug.explain.context import Machine
 from debug.explain.findings import WaitsFor
 from debug.explain.model import CpuState, CpuView
@@ -94,6 +95,9 @@ def loop_body(machine: Machine, registers: Registers) -> tuple[Instruction, ...]
     for one in decode_many(data, rip, width, _AHEAD):
         jump = one.kind in (Kind.NEAR_JUMP, Kind.CONDITIONAL_JUMP)
         if jump and one.target is not None and rip - _BODY <= one.target <= rip:
+            behind = instructions_behind(machine, registers, one.target, width)
+            if any(i.kind is Kind.NEAR_RETURN for i in behind):
+                continue  # a way out
             end = one
             break
         if one.kind in (Kind.NEAR_RETURN, Kind.FAR_JUMP, Kind.IRET, Kind.HALT):

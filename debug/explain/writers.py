@@ -22,6 +22,7 @@ AROUND = 16 * PAGE  # bytes of code searched on either side of a place where a C
 MAX_FOUND = 8
 _PREFIXES = 8  # bytes that may come before the displacement
 _NEAR_LOCK = 8  # a ticket lock has two words
+_SPACE = {32: 1 << 32, 64: 1 << 64}  # bytes that an address can name
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _mentions(start: int, data: bytes, target: int, size: int, width: int) -> It
     low, high = target - _NEAR_LOCK, target + size + _NEAR_LOCK
     for position in range(len(data) - 4):
         value = struct.unpack_from("<i", data, position)[0]
-        if low <= value < high or low <= value & 0xFFFF_FFFF < high and width == 32:
+        if low <= value % _SPACE[width] < high:  # a displacement is sign-extended
             yield position
         elif width == 64 and low <= start + position + 4 + value <= high + 8:
             yield position

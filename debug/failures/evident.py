@@ -48,7 +48,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "tss-busy": (Clue.TSS_BUSY,),
     "tss-descriptor-bad": (Clue.TSS_DESCRIPTOR, Clue.TSS_BUSY),
     "gdt-base-wrong": (Clue.GDT_NULL, Clue.GDT_EMPTY),
-    "descriptor-unmapped": (Clue.GDT_AT_ZERO,),
+    "gdt-unmapped": (Clue.GDT_AT_ZERO,),
     "code-segment-l-missing": (Clue.L_BIT_MISSING,),
     "cr3-zero": (Clue.TABLES_AT_ZERO,),
     "cr3-wrong": (Clue.CR3_MISALIGNED,),

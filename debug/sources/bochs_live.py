@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Cpu, Ending, Evidence
+from debug.evidence import Cpu, Ending, Evidence, Symbols
 from debug.sources import bochs_evidence
 from debug.sources.bochs_command_line import (
     MODULES,
@@ -210,6 +210,10 @@ class BochsMachine:
         """
         assert self._process is not None, "not entered"
         return answer_of(self._process.commands([command], ANSWER_TIMEOUT), command)
+
+    def use_symbols(self, symbols: Symbols) -> None:
+        """From now on these are the symbols: part of the guest turned out to be elsewhere."""
+        self._options = replace(self._options, symbols=symbols)
 
     def read_cpu(self, index: int) -> Optional[Cpu]:
         """One CPU of the stopped machine.  Raises DebuggerError."""

@@ -15,6 +15,7 @@ from debug.evidence import (
     ExceptionEvent,
     IpiEvent,
     IpiKind,
+    NoMemory,
     Registers,
     Segment,
     StageEvent,
@@ -193,6 +194,8 @@ class Machine:
         self.exit_code: Optional[int] = None
         self.expected: Optional[int] = None
         self.emulator = "qemu"
+        self.messages: tuple[str, ...] = ()
+        self.readable = True
 
     def gate(self, vector: int, offset: int, kind: int = 0x8E, selector: int = CODE64) -> None:
         low = offset & 0xFFFF | selector << 16 | kind << 40 | (offset >> 16 & 0xFFFF) << 48
@@ -245,6 +248,11 @@ class Machine:
         self.ap = replace(self.ap, registers=regs, **values)
         return self
 
+    def without_memory(self) -> "Machine":
+        """As a log tells it, which is all that one has of somebody else's kernel."""
+        self.readable = False
+        return self
+
     def evidence(self) -> Evidence:
         return Evidence(
             emulator=self.emulator,
@@ -256,9 +264,10 @@ class Machine:
             events=tuple(self.events),
             ipis=tuple(self.ipis),
             stages=tuple(self.stages),
-            memory=self.ram,
-            symbols=self.symbols,
+            memory=self.ram if self.readable else NoMemory(),
+            symbols=self.symbols if self.readable else SymbolTable(),
             console=self.console,
+            messages=self.messages,
             expected_cpus=self.expected,
             stage_table=BUILT_IN,  # our kernel, with its ELF file
         )

@@ -132,6 +132,7 @@ class OpcodeProblem(Enum):
     MOV_CS = "mov-cs"
     ONLY_LEGACY = "only-legacy"  # not an instruction in 64-bit mode
     NOT_CODE = "not-code"
+    EVERYWHERE = "everywhere"  # every CPU has it: what was refused is not what is there now
     UNKNOWN = "unknown"
 
 

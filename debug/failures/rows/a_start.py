@@ -118,9 +118,9 @@ def _not_aligned(evidence: Evidence, explanation: Explanation) -> Optional[Match
     for page in explanation.all(TrampolineContents):
         sent = [f for f in explanation.all(SipiReceived) if f.vector << 12 == page.page]
         if page.begins is not None and sent:
-            return certain(
-                page, sent[0], explanation.first(CpuSilent, sent[0].cpu), cpu=sent[0].cpu
-            )
+            silent = explanation.first(CpuSilent, sent[0].cpu)
+            found = certain(page, sent[0], silent, cpu=sent[0].cpu)
+            return replace(found, order=-1)  # what runs there does so at the wrong address
     return None
 
 
@@ -486,6 +486,7 @@ ROWS = (
         ("AP1-05",),
         _not_aligned,
         ("trampoline-not-aligned",),
+        over=("executing-zeros", "entry-not-called", "real-mode-fault-loop"),
     ),
     Row(
         "init-not-sent",

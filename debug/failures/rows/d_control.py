@@ -22,6 +22,8 @@ from debug.x86.refusals import Check
 from debug.x86.registers import Cr0, Cr4, Efer
 
 LONG_CODE = 1 << 53  # a descriptor's L bit
+_X2APIC = frozenset(f"{number:x}" for number in range(0x800, 0x900))
+_EVERY_LONG_MODE = Cr4.LA57 - 1 & ~Cr4.UMIP  # what each CPU with long mode has in CR4
 _TO_LONG_MODE = ("cr0", "cr4", "efer")
 
 
@@ -93,6 +95,11 @@ def _unsupported(register: str) -> Matcher:
     def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         for write in explanation.all(BadControlWrite):
             if write.register == register and write.check is None:
+                view = explanation.view(write.cpu)
+                in_long_mode = view is not None and view.mode.startswith("64-bit")
+                plain = write.value is not None and not write.value & ~_EVERY_LONG_MODE
+                if register == "cr4" and in_long_mode and plain:
+                    continue  # no CPU that is in long mode lacks one of these
                 return likely(write, explanation.first(FatalException, write.cpu))
         return None
 
@@ -100,9 +107,11 @@ def _unsupported(register: str) -> Matcher:
 
 
 def _msr(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A read tells for sure; what is written may have a bit that is reserved."""
     for write in explanation.all(BadControlWrite):
         if write.register.startswith("msr ") and write.check is None:
-            return certain(write)
+            x2apic = write.register.removeprefix("msr 0x") in _X2APIC
+            return certain(write) if write.value is None or x2apic else likely(write)
     return None
 
 
@@ -251,7 +260,8 @@ ROWS = (
     ),
     Row(
         "msr-unknown",
-        "an MSR was accessed that this CPU does not have, or not in this mode",
+        "an MSR was accessed that this CPU does not have, or not in this mode, or was given a reserved"
+        " bit",
         Place.LONG64,
         ("#GP at rdmsr", "#GP at wrmsr", "x2APIC MSR without x2APIC"),
         "#GP(0) at RDMSR or WRMSR with this number in ECX",

@@ -204,17 +204,19 @@ ROWS = (
     ),
     Row(
         "reserved-bit-set",
-        "a paging entry has a reserved bit set: garbage, or an address beyond the CPU's width",
+        "a paging entry has a reserved bit set: garbage, an address beyond the CPU's width, or a page"
+        " of a size that it lacks",
         Place.PAGING,
         ("#PF with a reserved bit", "error code 9", "page tables not zeroed"),
         "an entry of the walk has a bit set that must be 0",
         "all reserved bits are 0",
-        "zero the tables before they are used; mask flags out of addresses",
+        "zero the tables before they are used; mask flags out of addresses; ask CPUID for pages of"
+        " 1 GiB",
         "Reserved bits",
         chapters.PAGING,
         ("PG-08", "PG-09", "PG-26"),
         _reason(Reason.RESERVED_BIT),
-        ("nx-in-bit-51",),
+        ("nx-in-bit-51", "direct-map-1g"),
         over=("idt-unmapped",),
     ),
     Row(

@@ -9,11 +9,13 @@ from typing import Optional
 from debug.evidence import Evidence
 from debug.explain.findings import (
     BadControlWrite,
+    FarJumpAstray,
     Laxness,
     MapDifference,
     NonCanonical,
     PageFault,
     Role,
+    SelectorFault,
 )
 from debug.explain.findings.tables import (
     Cr3Misaligned,
@@ -87,6 +89,10 @@ def _gdt(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for fault in explanation.all(PageFault):
         if fault.role is Role.GDT and fault.reason is Reason.NOT_PRESENT:
             return certain(fault)
+    for refused in explanation.all(SelectorFault):
+        astray = explanation.first(FarJumpAstray, refused.cpu) is not None
+        if refused.check is Check.TABLE_UNMAPPED and not refused.base_suspect and not astray:
+            return certain(refused)
     return None
 
 
@@ -232,14 +238,18 @@ ROWS = (
         chapters.PAGING,
         ("PG-27", "FW-04", "FW-08"),
         _window,
-        ("direct-map-too-early",),
+        ("ap-window-elsewhere",),
         over=("higher-half-unmapped",),
     ),
     Row(
         "gdt-unmapped",
         "the GDT is not mapped in the page tables that the CPU uses",
         Place.LONG64,
-        ("#PF with CR2 in the GDT", "dies at mov ds or iretq after the low half was unmapped"),
+        (
+            "#PF with CR2 in the GDT",
+            "dies at mov ds or iretq after the low half was unmapped",
+            "dies at the first segment load after mov cr3",
+        ),
         "the CPU read a descriptor at GDTR's base and the page is not present",
         "the GDT is mapped",
         "give GDTR the linear address that every address space maps, and reload it before the low"
@@ -277,7 +287,7 @@ ROWS = (
         chapters.INTO_C,
         ("LM-10",),
         _apart,
-        ("direct-map-not-canonical",),
+        ("ap-window-sign-lost",),
         over=("pointer-non-canonical",),
     ),
 )

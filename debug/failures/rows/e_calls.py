@@ -30,6 +30,14 @@ from debug.x86.page_entries import Reason
 _HANDOVER = (stage.AP_ENTERING_C, stage.AP_C)
 
 
+_SLOT = 1 << 39  # bytes that one entry of the PML4 maps
+
+
+def _names_a_frame(evidence: Evidence, address: int) -> bool:
+    """In the higher half, and RAM counted from where its entry of the PML4 begins."""
+    return address >= 0xFFFF << 48 and evidence.memory.read(address % _SLOT, 1) is not None
+
+
 def _argument(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """The first C code on an AP fails on a pointer, right after the trampoline's jump."""
     for reached in explanation.all(StageReached):
@@ -39,6 +47,8 @@ def _argument(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if step is None or ".c:" not in step.where:
             continue
         for fault in explanation.all(PageFault, reached.cpu):
+            if _names_a_frame(evidence, fault.address):
+                continue  # a window that is missing: garbage hardly looks like that
             if fault.role is Role.DATA and fault.reason is Reason.NOT_PRESENT and fault.register:
                 return likely(fault, reached)
         for address in explanation.all(NonCanonical, reached.cpu):

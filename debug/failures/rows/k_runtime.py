@@ -8,7 +8,13 @@ from typing import Optional
 from debug.evidence import Evidence
 from debug.explain import kernel
 from debug.explain import stages as stage
-from debug.explain.findings import ConsoleSays, ExceptionReported, HaltedForever, Spinning
+from debug.explain.findings import (
+    ConsoleSays,
+    ExceptionReported,
+    HaltedForever,
+    PanicMessage,
+    Spinning,
+)
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
@@ -39,8 +45,11 @@ def _panic_in_panic(evidence: Evidence, explanation: Explanation) -> Optional[Ma
     told = _told(explanation, "panic-in-panic")
     if any(event.code == stage.PANIC_NESTED for event in evidence.stages):
         reported = explanation.all(ExceptionReported)
-        return certain(*reported[:2], told)
-    return possible(told) if told is not None else None
+        lit = f"stage {stage.PANIC_NESTED:02x} was lit: the CPU came to panic from its report"
+        return certain(*reported[:2], told, extra=(lit,))
+    if told is None or any(said.text == told.text for said in explanation.all(PanicMessage)):
+        return None  # its message says it already
+    return possible(told)
 
 
 def _no_tick(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -39,6 +39,9 @@ def test_an_image_in_the_middle_of_its_page_is_not_a_missing_one() -> None:
     parameters = in_real_mode(TRAMPOLINE, 0).sipi()
     parameters.ram.write(TRAMPOLINE + 0x80, bytes(range(1, 33)))
     assert first(parameters) == ("trampoline-not-copied", "certain")
+    image = image_at(0x800)
+    image.ram.write(TRAMPOLINE + 0x40, b"\1\2\3\4")  # it wrote to where its data would be
+    assert first(image) == ("trampoline-not-aligned", "certain")
 
 
 def entered(times: int) -> Machine:

@@ -11,7 +11,8 @@ import pytest
 from debug.failures import document
 from debug.failures.row import Row
 from debug.failures.table import ROWS, find
-from tests.python.failures.row_cases import CASES
+from tests.python.failures.near_misses import ELSEWHERE, LABS_ALONE
+from tests.python.failures.test_rows import CASES
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,6 +45,15 @@ def test_labs_exist(row: Row) -> None:
 
 def test_cases_name_rows() -> None:
     assert {case.row for case in CASES} <= {row.id for row in ROWS}
+
+
+def test_every_row_has_a_near_miss() -> None:
+    """A machine that looks like the cause, without its decisive evidence, and is not called so."""
+    tested = {case.row for case in CASES} | set(ELSEWHERE)
+    assert not tested & LABS_ALONE, "no longer by its labs alone"
+    missing = {row.id for row in ROWS} - tested - LABS_ALONE
+    assert not missing, "give it a Case with a near miss"
+    assert all(row.labs for row in ROWS if row.id in LABS_ALONE)
 
 
 def test_find() -> None:

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where the near misses of rows stand that have no Case of their own in this directory."""
+
+from __future__ import annotations
+
+from tests.python.explain.test_clues import CASES as CLUES
+
+ELSEWHERE = {case.row for case in CLUES} | set(
+    """
+    ap-missing ap-started-twice block-taken cpu-there-not-seen cpu-without-long-mode cr3-misaligned
+    cr3-outside-memory direction-flag-set exception-without-idt far-jump-not-relocated halted-on-purpose
+    handler-unreachable image-partly-mapped init-after-sipi ipi-not-sent-by-apic iret-frame-shifted
+    ist-shared kernel-not-reached la57-mismatch local-apic-unmapped lock-not-released
+    long-segment-too-early parameter-field-mixed-up pcide-too-early reserved-bit-set sipi-vector-rom
+    table-level-skipped trampoline-not-aligned trampoline-overwritten waits-in-a-circle
+    window-not-mapped
+    """.split()
+)
+"""Rows with a near miss in another test."""
+
+LABS_ALONE = frozenset(
+    """
+    ap-apic-off compatibility-mode-left-on cr3-of-boot-tables cs-long-at-paging entry-argument-wrong
+    gate-layout-glued kernel-not-loaded link-address-used online-not-seen paging-without-protection
+    pointer-from-vector-table pseudo-descriptor-bad real-mode-fault-loop reset-by-triple-fault
+    returned-to-null stack-cleared swapgs-unbalanced trampoline-altered trampoline-incomplete
+    """.split()
+)
+"""Rows whose near misses are the labs of other rows, which must not be called by their name."""

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Machines that hang, end themselves or die of what has no name, and their near misses."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import Callable
+
+from debug.evidence import Ending, EventKind, ExceptionEvent
+from tests.python.evidence_builder import (
+    DATA,
+    KERNEL,
+    KERNEL_PHYSICAL,
+    NULL_IDT,
+    PAGE,
+    STACKS,
+    Machine,
+    TableRegister,
+    registers,
+    segment,
+)
+from tests.python.failures.row_cases import (
+    CODE,
+    MOV_RAX_RBX,
+    UNTIL_C,
+    UNTIL_PG,
+    Case,
+    at,
+    ended,
+    healthy,
+)
+
+TOP = STACKS + 5 * PAGE
+
+
+# Loops and waits.
+
+
+def pausing(*, both: bool) -> Machine:
+    """CPU 1, and perhaps CPU 0, in a loop with PAUSE, each in one of its own."""
+    machine = Machine()
+    for place in (0x101100, 0x101200):
+        machine.ram.write(place, b"\xf3\x90\xeb\xfc")  # pause; jmp
+    if both:
+        there = registers(rip=KERNEL + 0x1100, rflags=2, rsp=KERNEL + 0x9000)
+        machine.bsp = replace(machine.bsp, registers=there, halted=False)
+    return machine.stop(registers(rip=KERNEL + 0x1200, rflags=2, rsp=TOP - 16))
+
+
+def looping(*, moved: bool) -> Machine:
+    """CPU 0 in a loop of two instructions, or on its way through it; CPU 1 works."""
+    machine = Machine()
+    machine.ram.write(0x101100, b"\xff\xc0\xeb\xfc")  # inc eax; jmp
+    there = registers(rip=KERNEL + 0x1100, rflags=2, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=there, halted=False, moved=moved)
+    machine.ram.write(0x101200, b"\x90" * 64)
+    return machine.stop(registers(rip=KERNEL + 0x1200, rsp=TOP - 16), moved=True)
+
+
+def flag_waiter(*, other_has_passed: bool) -> Machine:
+    """CPU 1 waits for a flag; CPU 0 spins before, or behind, the instruction that sets it."""
+    machine = Machine()
+    flag = KERNEL + 0x3000
+    machine.ram.write(0x101200, b"\x83\x3b\x00\xf3\x90\x74\xf9")  # cmp [rbx], 0; pause; je
+    code = bytearray(b"\x90" * 64)
+    code[0:4] = b"\xf3\x90\xeb\xfc"  # pause; jmp
+    move = b"\xc7\x04\x25" + struct.pack("<I", flag & 0xFFFFFFFF) + b"\x01\0\0\0"
+    code[16 : 16 + len(move)] = move  # mov dword [flag], 1
+    code[48:52] = b"\xf3\x90\xeb\xfc"
+    machine.ram.write(0x101100, bytes(code))
+    machine.symbols.known["release"] = (KERNEL + 0x1100, 64)
+    machine.symbols.known["wait_for_flag"] = (KERNEL + 0x1200, 64)
+    del machine.symbols.known["ap_entry"]
+    place = KERNEL + 0x1100 + (48 if other_has_passed else 0)
+    there = registers(rip=place, rflags=2, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=there, halted=False)
+    return machine.stop(registers(rip=KERNEL + 0x1200, rflags=2, rbx=flag, rsp=TOP - 16))
+
+
+def uncached(cr0: int) -> Machine:
+    """An AP that the BSP gave up, at work in C."""
+    machine = at(b"\x90" * 32, *UNTIL_C, 0xA0).trace(0, (0xC6, 1))
+    return machine.stop(registers(rip=CODE, cr0=cr0, rsp=TOP - 16), moved=True)
+
+
+def again(*, addresses: tuple[int, ...]) -> Machine:
+    """#PF of CPU 0 at one instruction, once for each of `addresses`; each is delivered."""
+    machine = Machine()
+    machine.ram.write(0x101100, MOV_RAX_RBX)
+    for address in addresses:
+        regs = registers(rip=KERNEL + 0x1100, rbx=address, rsp=TOP - 16)
+        machine.events.append(ExceptionEvent(EventKind.EXCEPTION, 14, regs, 0, address, 0, -1))
+    machine.ram.write(KERNEL_PHYSICAL + 0x8000, b"\x90" * 64)
+    there = registers(rip=KERNEL + 0x8010, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=there, halted=False, moved=True)
+    return machine
+
+
+_DEPTH = 0x150  # bytes of stack that the handler takes
+
+
+def nest(times: int) -> Machine:
+    """#DE, whose handler divides too, `times` times, each time deeper; then the stack ends."""
+    machine = at(b"\xf7\xf3", *UNTIL_C, 0xA0)  # div ebx
+    first = registers(rip=CODE, rsp=TOP - 16)
+    machine.events.append(ExceptionEvent(EventKind.EXCEPTION, 0, first, None, None, 1, -1))
+    machine.ram.write(KERNEL_PHYSICAL + 0x8000, b"\xf7\xf3" * 8)
+    for number in range(times):
+        regs = registers(rip=KERNEL + 0x8004, rsp=TOP - 16 - _DEPTH * (number + 1))
+        machine.events.append(ExceptionEvent(EventKind.EXCEPTION, 0, regs, None, None, 1, -1))
+    last = registers(rip=KERNEL + 0x8004, rsp=STACKS + PAGE)
+    return machine.kill(last, 14, 2, STACKS + PAGE - 8)
+
+
+# Deaths of what has no name.
+
+
+def divides(**values: object) -> Machine:
+    """#DE on a CPU with this IDT."""
+    machine = at(b"\xf7\xf3", *UNTIL_C, 0xA0)
+    return machine.kill(registers(rip=CODE, rsp=TOP - 16, **values), 0)
+
+
+def no_gates() -> Machine:
+    machine = divides()
+    machine.ram.write(0x7000, bytes(PAGE))
+    return machine
+
+
+def refused_nop(vector: int) -> Machine:
+    """A NOP that raises this: no rule says why."""
+    machine = at(b"\x90\x90", *UNTIL_C, 0xA0)
+    return machine.kill(registers(rip=CODE, rsp=TOP - 16, idtr=NULL_IDT), vector, 0)
+
+
+def high_entry(gdt: int) -> Machine:
+    """#UD at the first instructions of the higher half, in a log without memory."""
+    machine = Machine()
+    regs = registers(
+        rip=0xFFFFFFFF80001004, rsp=0x7C00, gdtr=TableRegister(gdt, 0x1F), idtr=NULL_IDT
+    )
+    return machine.kill(regs, 6, cpu=0).without_memory()
+
+
+def load(base: int) -> Machine:
+    """A load of DS in 64-bit code, with the GDT at `base`, and the #PF where it is read."""
+    machine = at(b"\x8e\xd8", *UNTIL_PG, 0x34, 0x60)  # mov ds, ax
+    regs = registers(
+        rip=CODE, rax=DATA, rsp=TOP - 16, gdtr=TableRegister(base, 0x1F), idtr=NULL_IDT
+    )
+    return machine.kill(regs, 14, 0, base + DATA)
+
+
+def turns_paging_on(task: int) -> Machine:
+    """`mov cr0, eax` into long mode, refused, with a TSS of this type in TR."""
+    machine = at(b"\x0f\x22\xc0\x90", *UNTIL_PG)
+    regs = registers(
+        "prot32",
+        rip=CODE,
+        rax=0x80010011,
+        cr3=0x10000,
+        cr4=0x20,
+        efer=0x100,
+        tr=segment(0x20, 0x5000, 0x67, task << 8 | 0x8000),
+        idtr=NULL_IDT,
+    )
+    return machine.kill(regs, 13, 0)
+
+
+# Ends.
+
+
+def told(line: str) -> Callable[[], Machine]:
+    """The emulator's own words, and its end."""
+
+    def machine() -> Machine:
+        made = Machine()
+        made.ending, made.messages = Ending.EMULATOR_DIED, (line,)
+        return made
+
+    return machine
+
+
+CASES = (
+    Case(
+        "cpus-wait-for-each-other",
+        "possible",
+        lambda: pausing(both=True),
+        lambda: pausing(both=False),
+    ),
+    Case("endless-loop", "possible", lambda: looping(moved=False), lambda: looping(moved=True)),
+    Case(
+        "flag-never-set",
+        "likely",
+        lambda: flag_waiter(other_has_passed=False),
+        lambda: flag_waiter(other_has_passed=True),
+    ),
+    Case("ap-caches-off", "possible", lambda: uncached(0xE0010013), lambda: uncached(0x80010013)),
+    Case(
+        "handler-returns-to-fault",
+        "certain",
+        lambda: again(addresses=(0x7000_0000,) * 20),
+        lambda: again(addresses=tuple(0x7000_0000 + PAGE * n for n in range(20))),
+    ),
+    Case(
+        "handler-faults", "certain", lambda: nest((TOP - STACKS - PAGE) // _DEPTH), lambda: nest(1)
+    ),
+    Case(
+        "exception-undelivered", "certain", lambda: divides(idtr=NULL_IDT), lambda: refused_nop(6)
+    ),
+    Case(
+        "protection-fault-undelivered", "certain", lambda: refused_nop(13), lambda: refused_nop(6)
+    ),
+    Case("invalid-opcode-undelivered", "certain", lambda: refused_nop(6), lambda: refused_nop(13)),
+    Case(
+        "higher-half-wrong-frame",
+        "possible",
+        lambda: high_entry(0x8000),
+        lambda: high_entry(0xFFFFFFFF80008000),
+    ),
+    Case("gdt-unmapped", "certain", lambda: load(0x70000000), lambda: load(0x6000)),
+    Case(
+        "tss16-at-paging",
+        "certain",
+        lambda: turns_paging_on(0x3),
+        lambda: turns_paging_on(0xB),
+    ),
+    Case(
+        "hypervisor-cannot-emulate",
+        "likely",
+        told("KVM internal error. Suberror: 1"),
+        told("qemu: could not load PC BIOS"),
+    ),
+    Case("exit-with-failure", "certain", lambda: ended(0x20, error=False), healthy),
+)
