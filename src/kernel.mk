@@ -115,7 +115,7 @@ $(BUILD)/kernel/%.asm.o: $(TREE)/src/%.asm $(GENERATED) $(CONFIG) \
 	@$(STRIP_MACRO_LABELS) $@
 $(BUILD)/kernel/smp/blob.asm.o: $(BLOBS)
 
-$(BUILD)/kernel.ld: $(TREE)/src/kernel.ld $(TREE)/src/mm/layout.h
+$(BUILD)/kernel.ld: $(TREE)/src/kernel.ld $(TREE)/src/mm/layout.h $(CONFIG)
 	@$(CC) -E -P -x c -I$(TREE)/src -DPIE=$(PIE) -o $@ $<
 $(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
 	$(say) LD $@
@@ -129,7 +129,7 @@ $(BUILD)/lamppost.elf: $(OBJECTS) $(BUILD)/kernel.ld
 # One image for BIOS and UEFI machines: QEMU, Bochs, and a USB stick.
 GRUB_OPTIONS ?=
 # GRUB's EFI image asks for every kind of partition, and says what it misses.
-GRUB_MODULES = multiboot2 normal iso9660 $(addprefix part_,acorn amiga apple \
+GRUB_MODULES = multiboot2 normal iso9660 mmap $(addprefix part_,acorn amiga apple \
 	       bsd dfly dvh gpt msdos plan sun sunpc)
 grub_cfg = sed 's|@OPTIONS@|$(GRUB_OPTIONS)|' $(TREE)/src/boot/grub.cfg
 $(BUILD)/grub.cfg: FORCE

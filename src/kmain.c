@@ -104,6 +104,10 @@ static uint64_t plan_low_memory(uint64_t *trace_area)
                    "trampoline=%#lx: the memory map does not call this page "
                    "free; boot with trampoline=%#lx, which is",
                    wanted, page);
+    if (page != wanted)
+        console_printf("the trampoline is at %#lx: the memory map does not "
+                       "call %#lx free\n",
+                       page, wanted);
 
     size_t pages = (trace_area_size(lcpu_count) + PAGE_SIZE - 1) / PAGE_SIZE;
     *trace_area = low_pages_find(&bootinfo, page, pages, page);

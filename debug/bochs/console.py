@@ -20,13 +20,14 @@ from types import FrameType
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 from debug.bochs.narrator import describe
-from debug.bochs.script import Breakpoint, commands, numbered
+from debug.bochs.script import TRAMPOLINE, Breakpoint, Numbered, commands, numbered
 from debug.bochs.stop_text import Reason, Stop, parse_stop
 from debug.evidence import Cpu, Ending, Evidence, NoSymbols, StageEvent, Symbols
 from debug.report.safe import safe
 from debug.sources.bochs_live import BochsMachine, Options
 from debug.sources.bochs_process import DebuggerError
 from debug.stages.console import Cleaner
+from debug.stages.table import BUILT_IN
 from debug.stages.trace import decode
 from debug.x86.modes import linear_pc
 
@@ -79,7 +80,8 @@ class Settings:
 
     points: where to stop; symbols: names for addresses; headless: ask nothing; timeout: seconds,
     heeded when headless; until: a regular expression on the consoles that ends a headless run;
-    cpus: how many CPUs must come up.
+    cpus: how many CPUs must come up; moved: the settings for a trampoline that the kernel put into
+    another page than `points` and `symbols` are for.
     """
 
     points: tuple[Breakpoint, ...] = ()
@@ -88,6 +90,8 @@ class Settings:
     timeout: float = 60.0
     until: Optional[str] = None
     cpus: Optional[int] = None
+    trampoline: int = TRAMPOLINE
+    moved: Optional[Callable[[int], Settings]] = None
 
 
 class Console:
@@ -113,7 +117,8 @@ class Console:
         self._ended = False  # by the person
         self._armed: set[int] = set()
         self._last: Optional[tuple[int, Optional[int], Optional[int]]] = None
-        self._points = {number: one for number, one in enumerate(numbered(settings.points), 1)}
+        self._points: dict[int, Numbered] = {}
+        self._next = 1  # the number that Bochs gives to the next breakpoint
         self._reached: dict[int, str] = {}  # CPU: the point that it was shown at last
         self.stops: list[Stop] = []
 
@@ -145,14 +150,34 @@ class Console:
     # -- what happens
 
     def _start(self, machine: BochsMachine) -> None:
-        for command in commands(self._settings.points):
-            machine.debugger(command)
+        self._set_points(machine)
         if not any(point.entry for point in self._settings.points):
             self._arm(machine, 0)
         if not self._settings.headless:
             self._write(
                 "Bochs's debugger; at a stop, `c` goes on and `help lamp` lists the rest.\n"
             )
+
+    def _set_points(self, machine: BochsMachine) -> None:
+        for number in self._points:
+            machine.debugger(f"d {number}")
+        points = numbered(self._settings.points)
+        self._points = dict(enumerate(points, self._next))
+        self._next += len(points)
+        for command in commands(self._settings.points):
+            machine.debugger(command)
+
+    def _follow(self, machine: BochsMachine) -> None:
+        """Stop where the kernel says that the trampoline is, if that is elsewhere."""
+        code = BUILT_IN.by_name["BSP_TRAMPOLINE"].code
+        pages = [event.argument for event in self._stages(machine) if event.code == code]
+        page, old = pages[-1] if pages else None, self._settings.trampoline
+        if self._settings.moved is None or page is None or page == old:
+            return
+        self._settings = self._settings.moved(page)
+        machine.use_symbols(self._settings.symbols)
+        self._set_points(machine)
+        self._write(f"the trampoline is at {page:#x}, not at {old:#x}: breakpoints moved\n")
 
     def _stop(self, machine: BochsMachine, text: str) -> Optional[str]:
         stop = parse_stop(text)
@@ -167,6 +192,10 @@ class Console:
 
     def _show(self, machine: BochsMachine, stop: Stop, reason: Reason) -> bool:
         """Show why one CPU stopped; False if it was shown at this very place before."""
+        at = self._points.get(reason.breakpoint or 0)
+        if at is not None and at.point.relocated:
+            self._follow(machine)
+            return False
         cpu = machine.read_cpu(reason.cpu)
         if cpu is None:
             return False

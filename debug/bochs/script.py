@@ -51,7 +51,8 @@ class Breakpoint:
     """A linear address to stop at.
 
     `behind` is the instruction after the one there, if it is known; `entry` marks where the loader
-    enters the kernel.
+    enters the kernel; `relocated` where the kernel has said which page the trampoline is in: nothing
+    is shown there.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Breakpoint:
     note: str = ""
     entry: bool = False
     behind: Optional[int] = None
+    relocated: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ class Numbered:
 
 
 def breakpoints(
-    symbols: Symbols, trampoline: int = TRAMPOLINE, entry: Optional[int] = None
+    symbols: Symbols,
+    trampoline: int = TRAMPOLINE,
+    entry: Optional[int] = None,
+    relocated: Optional[int] = None,
 ) -> tuple[Breakpoint, ...]:
     """The stops: the kernel's entry, the trampoline, lcpu_start64 and ap_entry, where known."""
     found = []
@@ -90,6 +95,9 @@ def breakpoints(
         address = symbols.address(name)
         if address is not None:
             found.append(Breakpoint(name, address, behind=_behind(symbols, address, 64)))
+    if relocated is not None:
+        behind = _behind(symbols, relocated, 64)
+        found.append(Breakpoint("", relocated, behind=behind, relocated=True))
     return tuple(found)
 
 

@@ -13,10 +13,14 @@ from debug.sources.command_line import Launch
 
 @dataclass(frozen=True)
 class Config:
-    """A session.  Paths are absolute; `qmp_fd` is inherited, -1 for none."""
+    """A session.  Paths are absolute; `qmp_fd` is inherited, -1 for none.
+
+    offset: how far from where it is linked the kernel runs; base: the trampoline's page.
+    """
 
     socket: str
     kernel: str
+    offset: int
     trampoline: Optional[str]
     base: int
     colour: bool

@@ -42,9 +42,9 @@ def start(path: str) -> None:
 
 
 def _start(gdb: Gdb, qmp: Optional[QmpClient], config: Config) -> None:
-    gdb.connect(config.kernel, config.socket)
+    gdb.connect(config.kernel, config.offset, config.socket)
     problems: list[str] = []
-    symbols = SessionSymbols(ElfFile(config.kernel), None)
+    symbols = SessionSymbols(ElfFile(config.kernel, config.offset), None)
     elf = config.trampoline
     if elf is not None:
         symbols.trampoline = ElfFile(elf, config.base)
@@ -90,7 +90,8 @@ LAMP = "`help lamp` lists what else there is"
 def _places(config: Config, problems: list[str]) -> Places:
     """The stage table and the sites of the kernel; the built-in table where it has none."""
     try:
-        return Places(read_table(config.kernel), read_sites(config.kernel), config.base)
+        sites = tuple(site.moved(config.offset) for site in read_sites(config.kernel))
+        return Places(read_table(config.kernel), sites, config.base)
     except StageTableError as error:
         problems.append(str(error))
         return Places(BUILT_IN, (), config.base)

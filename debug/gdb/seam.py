@@ -170,8 +170,9 @@ class Gdb:
 
     # -- what only the entry point needs
 
-    def connect(self, kernel: Optional[str], socket_path: str) -> None:
-        """Read the kernel's symbols and attach to the stub.  Raises DebuggerError."""
+    def connect(self, kernel: Optional[str], offset: int, socket_path: str) -> None:
+        """Read the symbols of the kernel, which runs `offset` from where it is linked, and attach
+        to the stub.  Raises DebuggerError."""
         for setting in ("pagination off", "debuginfod enabled off"):
             try:
                 self._execute(f"set {setting}")
@@ -181,6 +182,8 @@ class Gdb:
         self._execute("set disassembly-flavor intel")
         if kernel is not None:
             self._execute(f"file {shlex.quote(kernel)}")
+            if offset:
+                self._execute(f"symbol-file {shlex.quote(kernel)} -o {offset:#x}")
         self._execute(f"target remote {socket_path}")
         # Other CPUs stand still while one is stepped: each of them stops where it should.
         self._execute("set scheduler-locking step")

@@ -32,7 +32,7 @@ def serve(questions: int, answers: int) -> None:
 
 
 def _connect(gdb: Gdb, question: Mapping[str, Any]) -> dict[str, Any]:
-    gdb.connect(None, str(question["target"]))
+    gdb.connect(None, 0, str(question["target"]))
     return {"cpus": list(gdb.cpus())}
 
 

@@ -25,6 +25,7 @@ from debug.cli.exit_codes import ExitCode
 from debug.gdb.config import Config
 from debug.gdb.options import command_line, gdb_arguments, parse, qemu_arguments
 from debug.gdb.places import base_of
+from debug.kernel.machine import load_offset
 from debug.sources.command_line import Additions, Launch, plan
 from debug.sources.console import plain
 from debug.sources.elf_symbols import ElfFile, SymbolError
@@ -80,6 +81,7 @@ class Session:
             config = Config(
                 socket=self._stub(),
                 kernel=str(kernel),
+                offset=load_offset(kernel),
                 trampoline=str(trampoline) if trampoline is not None else None,
                 base=base,
                 colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),

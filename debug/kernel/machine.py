@@ -16,6 +16,16 @@ ET_DYN = 3  # in an ELF header: a PIE
 REPEATABLE = ("-icount", "shift=0,sleep=off", "-rtc", "base=2020-01-01,clock=vm")
 
 
+def load_offset(elf: Path) -> int:
+    """How far from where it is linked a build of the kernel runs: a PIE is linked at 0."""
+    try:
+        with open(elf, "rb") as file:
+            kind = file.read(18)[16:]
+    except OSError:
+        return 0
+    return LOAD_ADDRESS if int.from_bytes(kind, "little") == ET_DYN else 0
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One build of the kernel: its directory, and how it is to be booted."""
@@ -56,13 +66,8 @@ class Kernel:
 
     @property
     def offset(self) -> int:
-        """How far from where it is linked the kernel runs: a PIE is linked at 0."""
-        try:
-            with open(self.elf, "rb") as file:
-                kind = file.read(18)[16:]
-        except OSError:
-            return 0
-        return LOAD_ADDRESS if int.from_bytes(kind, "little") == ET_DYN else 0
+        """How far from where it is linked the kernel runs."""
+        return load_offset(self.elf)
 
     def qemu(self, accel: str = "tcg") -> tuple[str, ...]:
         """The command line for QEMU, without any console or display option."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Iterable, Mapping, Optional
 
@@ -60,6 +60,10 @@ class Site:
     @property
     def in_trampoline(self) -> bool:
         return self.address < 0x1000
+
+    def moved(self, offset: int) -> Site:
+        """The same in a kernel that runs `offset` from where it is linked."""
+        return self if self.in_trampoline else replace(self, address=self.address + offset)
 
 
 @dataclass(frozen=True)

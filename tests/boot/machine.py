@@ -217,6 +217,7 @@ def qemu(
     extra: Sequence[str] = (),
     qmp: bool = False,
     gdb: bool = False,
+    emulator: str = QEMU,
 ) -> Machine:
     """A QEMU machine; `image` is what it boots, `cpus` the value of -smp.
 
@@ -224,7 +225,7 @@ def qemu(
     """
 
     def argv(streams: Streams) -> list[str]:
-        words = [QEMU, *image, "-smp", cpus, "-display", "none", "-nic", "none", "-no-reboot"]
+        words = [emulator, *image, "-smp", cpus, "-display", "none", "-nic", "none", "-no-reboot"]
         words += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
         words += ["-debugcon", f"file:/dev/fd/{streams.e9_write}"]
         words += ["-serial", f"file:/dev/fd/{streams.com1_write}"]

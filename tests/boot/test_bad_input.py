@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import pytest
 
@@ -125,12 +125,15 @@ CASES: dict[str, tuple[Callable[[GdbStub], None], str, tuple[str, ...]]] = {
 
 
 def boot_spoilt(
-    kernel: Path, spoil: Callable[[GdbStub], None], cpus: str = str(CPUS)
+    kernel: Path,
+    spoil: Callable[[GdbStub], None],
+    cpus: str = str(CPUS),
+    image: Optional[list[str]] = None,
 ) -> machine.Boot:
     """A self-test boot whose memory is changed when the kernel is entered."""
     entry = ElfFile(kernel / "lamppost.elf").address("boot_start32")
     assert entry is not None
-    image = machine.kernel_image(kernel, "selftest")
+    image = image or machine.kernel_image(kernel, "selftest")
     extra = ["-accel", machine.SINGLE, "-m", f"{RAM_SIZE >> 20}M"]
     with machine.qemu(image, cpus, extra, gdb=True) as guest:
         gdb = guest.gdb
@@ -193,6 +196,26 @@ def test_a_map_that_can_be_used_is(kernel: Path, name: str) -> None:
     assert text in trace.console
     copied = BUILT_IN.by_name["BSP_TRAMPOLINE"].code
     assert [f.argument for f in trace.frames if f.code == copied] == [page]
+
+
+def spoil_loaders_rsdp(gdb: GdbStub) -> None:
+    """In the tags of Multiboot 2."""
+    info = gdb.register(RBX)
+    tags = gdb.read(info, struct.unpack("<I", gdb.read(info, 4))[0])
+    at = tags.find(b"RSD PTR ")
+    assert at >= 0, "GRUB passes none"
+    while at >= 0:
+        gdb.write(info + at + 8, bytes([tags[at + 8] ^ 1]))
+        at = tags.find(b"RSD PTR ", at + 1)
+
+
+@pytest.mark.parametrize("spoil", [spoil_rsdp, spoil_loaders_rsdp])
+def test_the_loaders_rsdp_is_used_or_the_bioss(
+    kernel: Path, iso: Callable[[str], Path], spoil: Callable[[GdbStub], None]
+) -> None:
+    image = ["-cdrom", str(iso("selftest")), "-boot", "d"]
+    boot = boot_spoilt(kernel, spoil, image=image)
+    assert boot.exit_code == EXITS["OK"] << 1 | 1, boot.e9.decode("latin-1")
 
 
 LISTED = "2,maxcpus=4"  # the MADT begins with four entries of type 0: room for two of type 9

@@ -49,6 +49,22 @@ def test_each_ap_stops_once_at_each_of_the_three_places(stops: Run, kernel: Path
     assert seen == Counter({(cpu, place): 1 for cpu in APS for place in places.values()})
 
 
+def test_a_pie_stops_at_the_same_places(pie_kernel: Path, tmp_path: Path) -> None:
+    script = """
+do("continue")
+report["first"] = look()
+do("disable 1-2")
+do("continue")
+report["then"] = look()
+report["name"] = str(gdb.selected_frame().name())
+"""
+    found = run(pie_kernel, tmp_path, script, "--cpus", "2").report
+    entry = ElfFile(pie_kernel / "lamppost.elf", 0x100000).address("ap_entry")
+    assert (found["first"]["pc"], found["then"]["pc"]) == (0x8000, entry)
+    assert found["name"] == "ap_entry"
+    assert "65" in found["then"]["stages"]
+
+
 def test_the_mode_at_each_stop(stops: Run) -> None:
     for stop in stops.report["stops"]:
         low = int(re.search(r"CR0=([0-9a-f]+)", stop["registers"])[1], 16)  # type: ignore[index]
