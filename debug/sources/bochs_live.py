@@ -56,9 +56,9 @@ from debug.sources.watch import INTERRUPTED
 
 __all__ = ["BochsMachine", "CommandLineError", "Options", "StartError"]
 
-START_TIMEOUT = 20.0
-STOP_TIMEOUT = 5.0
-EXIT_TIMEOUT = 5.0
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 20.0  # a busy host is slow to stop it
+EXIT_TIMEOUT = 20.0
 POLL = 0.02
 SECOND_SAMPLE = 0.05  # seconds that the machine runs on to see which CPUs move
 FIRMWARE_TIME = 15.0  # seconds that a BIOS unknown to us may take

@@ -416,6 +416,7 @@ ROWS = (
         ("B16-10", "PG-19"),
         _long_early,
         ("ap-long-segment-early",),
+        over=("executing-poison", "executing-zeros"),
     ),
     Row(
         "segments-not-reloaded",
