@@ -213,8 +213,10 @@ def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[St
         return None
     wide = mode is Mode.LONG64
     paging = (registers.get("cr0") or 0) & Cr0.PG
-    if not wide and (rsp or stack is None or stack.base or not paging):
-        return None  # in 32-bit code only a null stack is told from others
+    if not wide and (stack is None or stack.base or not paging):
+        return None
+    if not wide and rsp and not machine.has_memory:
+        return None  # the clues tell more
     top = rsp - 8 & MASK64 if wide else rsp - 4 & MASK32
     canonical = is_canonical(rsp)
     mapped = machine.maps(registers, top) if canonical else None

@@ -142,6 +142,7 @@ _MOVES = (  # what an edit elsewhere moves: no difference to a reader
     (re.compile(r"0x8[0-9a-f]{3}\b(?<!0x8000)"), "0x8…"),  # inside the trampoline
     (re.compile(r"\b[0-9.]+ (ms|µs|cycles|[KM]iB)"), r"… \1"),
     (re.compile(r"(\.(?:asm|c|h)):\d+"), r"\1:…"),
+    (re.compile(r"\b\d+ (of \d+ slots)"), r"… \1"),  # APs beside the one that died
 )
 
 
