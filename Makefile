@@ -35,7 +35,7 @@ help: ## list the targets
 	@echo '  OPTIONS="..."     the kernel command line (docs/boot-options.md)'
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
 	@echo '  AT=address        or a symbol: what picture-walk walks to'
-	@echo '  EMULATOR=qemu     or bochs, for diagnose'
+	@echo '  EMULATOR=qemu     or bochs, for diagnose and lab'
 	@echo '  ACCEL=kvm         for run and stages, where the KVM of this host runs the kernel'
 	@echo '  TRACE=0           build the kernel without the stage protocol'
 	@echo '  PIE=1             build it as a static PIE, which may lie anywhere below 1 GiB'
@@ -63,7 +63,8 @@ diagnose: setup ## boot LAB=id on EMULATOR=qemu|bochs and explain its death
 	    --emulator $(EMULATOR)
 
 lab: setup ## build LAB=id (or random) and boot it, for you to find the bug
-	@$(PYTHON) -m debug.labs lab $(or $(LAB),random) $(headless)
+	@$(PYTHON) -m debug.labs lab $(or $(LAB),random) $(headless) \
+	    --emulator $(EMULATOR)
 
 labs: setup ## every lab on both emulators: the matrix (LABS='ap-*')
 	@$(PYTHON) -m debug.labs labs $(if $(filter-out file,$(origin EMULATOR)),\

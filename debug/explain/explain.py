@@ -197,7 +197,10 @@ def _shutdown(machine: Machine, culprit: Optional[Cpu]) -> _End:
         steps += delivery.observed_steps(machine, left)
         steps = _ends_in_shutdown(steps)
     disagreements = delivery.compare(index, derived, rest, True)
-    found = (*first.findings, *derived.findings, *_embedded(first), *disagreements)
+    failed = (*derived.findings, *_embedded(first))
+    if first.interrupt and not failed and not derived.shutdown and derived.handler is None:
+        failed = observed.failures(observed.normal(events))[:1]
+    found = (*first.findings, *failed, *disagreements)
     notes = first.notes + (() if derived.shutdown else derived.notes)
     end = _End(steps, tuple(found), notes, index)
     return _with_state(machine, culprit, end)

@@ -67,6 +67,7 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("halted", r"^.*(?:system halted|safe to (?:turn|power|switch) off).*$"),
         ("kvm-emulation", r"^.*KVM internal error.*$"),
+        ("invalid-tss", r"^.*qemu: fatal: invalid tss.*$"),
     )
 )
 

@@ -46,8 +46,11 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[PortPolled, 
         if code_width(cpu.registers) not in (32, 64):
             continue
         where = machine.where(machine.pc(cpu.registers))
+        body = loop_body(machine, cpu.registers)
+        looped = [port for one in body for port in _port(cpu, one)]
+        if body and not looped:
+            continue  # it waits for something else, whatever the code around it reads
         typed = sorted(set(_nearby(machine, cpu)) & set(_STATUS))
-        looped = [port for one in loop_body(machine, cpu.registers) for port in _port(cpu, one)]
         for port in (typed or looped)[:1]:
             device = {**_DEVICES, **_STATUS}.get(port, "")
             found.append(PortPolled(view.index, port, device, bool(typed), where))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from debug.cli.echo import Echo
 from debug.cli.guard import guarded
 from debug.cli.show import add_report_options, show
+from debug.kernel import bochs
 from debug.kernel.run import run
 from debug.labs import matrix, mystery, picture
 from debug.labs.diagnose import diagnose, objection
@@ -47,15 +48,22 @@ def _lab(options: argparse.Namespace) -> int:
     else:
         lab = load(options.lab)
     name = mystery.NAME if hidden else f"labs/{lab.id}"
-    kernel = build(lab, name=name)
+    asked = mystery.NAME if hidden else lab.id
+    on_bochs = options.emulator == "bochs"
+    kernel = build(lab, "lamppost.iso" if on_bochs else "lamppost.elf", name)
     print("A mystery." if hidden else f"{lab.id}: {lab.title}.")
     print(f"What one sees: {lab.hint}.\n")
-    if not options.headless:
+    if not options.headless and on_bochs:
+        bochs.run(replace(kernel, extra=lab.bochs), headless=False)
+        print("\nBochs has ended.\n")
+    elif not options.headless:
         code = run(replace(kernel, extra=lab.qemu), headless=False)
         print(f"\nQEMU has ended (exit code {code}).\n")
-    print(f"boot it again   make lab LAB={mystery.NAME if hidden else lab.id}")
-    print(f"step through    make gdb BUILD=build/{name} OPTIONS='{lab.options}'")
-    print(f"the diagnosis   make diagnose LAB={mystery.NAME if hidden else lab.id}")
+    emulator = " EMULATOR=bochs" if on_bochs else ""
+    step = "bochs" if on_bochs else "gdb"
+    print(f"boot it again   make lab LAB={asked}{emulator}")
+    print(f"step through    make {step} BUILD=build/{name} OPTIONS='{lab.options}'")
+    print(f"the diagnosis   make diagnose LAB={asked}{emulator}")
     if hidden:
         print("its name        make lab LAB=answer")
     return 0
@@ -98,6 +106,7 @@ def main() -> int:
     command.set_defaults(function=_diagnose)
     command = commands.add_parser("lab", help="build one lab for a person to find the bug")
     command.add_argument("lab", help="an id; random: a mystery; answer: the mystery's name")
+    command.add_argument("--emulator", choices=EMULATORS, default="qemu")
     command.add_argument("--headless", action="store_true", help="build it, do not boot it")
     command.set_defaults(function=_lab)
     command = commands.add_parser("labs", help="all labs on all emulators")

@@ -24,10 +24,12 @@ MAX_LINES = 2_000_000
 _SAMPLE = 64 << 10  # bytes of a file that tell whether memory holds it
 MAX_SEGMENTS = 256
 MAX_SEGMENT_BYTES = 64 << 20
-LINE_SECONDS = 5.0  # to read all line tables of one file
+LINE_SECONDS = 5.0  # to read line tables of one file
 MASK = (1 << 64) - 1
+ALL = -1  # units of a file that does not say which addresses are of which
 
 _T = TypeVar("_T")
+LineTable = tuple[list[int], list[tuple[str, int]]]  # addresses, and the line that begins at each
 
 
 class SymbolError(Exception):
@@ -79,7 +81,10 @@ class ElfFile:
     def __init__(self, path: Union[str, Path], offset: int = 0) -> None:
         self.path = str(path)
         self.offset = offset
-        self._lines: Optional[tuple[list[int], list[tuple[str, int]]]] = None
+        self._dwarf: Any = None
+        self._units: Optional[list[tuple[int, int, int]]] = None  # first, end, unit
+        self._lines: dict[int, LineTable] = {}  # of each unit that was asked for
+        self._patience = LINE_SECONDS
         self._starts: list[int] = []
         self._entries: list[tuple[int, str, int]] = []  # size, name, preference
         self._names: dict[str, int] = {}
@@ -160,41 +165,66 @@ class ElfFile:
 
     def line(self, address: int) -> Optional[tuple[str, int]]:
         """(file, line) of the code at `address`; None if the file does not say."""
-        if self._lines is None:
-            try:
-                self._lines = _guarded(self.path, self._read_lines)
-            except SymbolError:
-                self._lines = ([], [])
-        starts, lines = self._lines
-        at = bisect.bisect_right(starts, address - self.offset & MASK) - 1
+        linked = address - self.offset & MASK
+        starts, lines = self._lines_around(linked)
+        at = bisect.bisect_right(starts, linked) - 1
         if at < 0 or not lines[at][1]:
             return None
         return lines[at]
 
-    def _read_lines(self) -> tuple[list[int], list[tuple[str, int]]]:
-        rows: dict[int, tuple[str, int]] = {}
-        ends: set[int] = set()
-        deadline = time.thread_time() + LINE_SECONDS
+    def _lines_around(self, linked: int) -> LineTable:
+        """The lines of the unit that the code at an address is of, read when first asked for."""
+        if self._units is None:
+            try:
+                self._units = _guarded(self.path, self._read_units)
+            except SymbolError:
+                self._units = []
+        at = bisect.bisect_right(self._units, (linked, MASK, MASK)) - 1
+        if at < 0 or linked >= self._units[at][1]:
+            return [], []
+        unit = self._units[at][2]
+        if unit not in self._lines:
+            try:
+                self._lines[unit] = _guarded(self.path, lambda: self._read_lines(unit))
+            except SymbolError:
+                self._lines[unit] = [], []
+        return self._lines[unit]
+
+    def _read_units(self) -> list[tuple[int, int, int]]:
+        """Which addresses are of which unit; all of ALL where the file does not say it of each."""
         with self._open() as stream:
             elf = ELFFile(stream)
             if not elf.has_dwarf_info():
-                return [], []
-            dwarf = elf.get_dwarf_info()
-            for unit in dwarf.iter_CUs():
-                program = dwarf.line_program_for_CU(unit)
-                if program is None:
+                return []
+            self._dwarf = elf.get_dwarf_info()
+        ranges = self._dwarf.get_aranges()
+        entries = ranges.entries if ranges is not None else []
+        if {e.info_offset for e in entries} != {u.cu_offset for u in self._dwarf.iter_CUs()}:
+            return [(0, MASK + 1, ALL)]
+        return sorted((e.begin_addr, e.begin_addr + e.length, e.info_offset) for e in entries)
+
+    def _read_lines(self, wanted: int) -> LineTable:
+        rows: dict[int, tuple[str, int]] = {}
+        ends: set[int] = set()
+        began = time.thread_time()
+        all_units = wanted == ALL
+        for unit in self._dwarf.iter_CUs() if all_units else [self._dwarf.get_CU_at(wanted)]:
+            program = self._dwarf.line_program_for_CU(unit)
+            if program is None:
+                continue
+            names = _file_names(program)
+            for entry in program.get_entries():
+                state = entry.state
+                if state is None:
                     continue
-                names = _file_names(program)
-                for entry in program.get_entries():
-                    state = entry.state
-                    if state is None:
-                        continue
-                    if state.end_sequence:
-                        ends.add(state.address)
-                    else:
-                        rows[state.address] = (names(state.file), state.line)
-                    if len(rows) > MAX_LINES or time.thread_time() > deadline:
-                        raise SymbolError(f"{self.path}: too many source lines")
+                if state.end_sequence:
+                    ends.add(state.address)
+                else:
+                    rows[state.address] = (names(state.file), state.line)
+                if len(rows) > MAX_LINES or time.thread_time() > began + self._patience:
+                    self._patience = 0
+                    raise SymbolError(f"{self.path}: too many source lines")
+        self._patience -= time.thread_time() - began
         for end in ends:
             rows.setdefault(end, ("", 0))
         starts = sorted(rows)

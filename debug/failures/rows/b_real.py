@@ -133,6 +133,8 @@ def _incomplete(evidence: Evidence, explanation: Explanation) -> Optional[Match]
         reached = explanation.first(StageReached, filler.cpu)
         if reached is None or filler.rip == page:
             continue  # nothing says that its code ran
+        if explanation.first(ModeTrap, filler.cpu) is not None:
+            continue  # it took its code for that of another mode, and went astray
         text = f"it ran the code at the start of its page {page:#x} before"
         return certain(filler, reached, extra=(text,))
     return None
@@ -397,6 +399,7 @@ ROWS = (
         ("B16-09", "BLD-05"),
         _code16,
         ("ap-code-16-bit",),
+        over=("executing-poison", "executing-zeros"),
     ),
     Row(
         "long-segment-too-early",
