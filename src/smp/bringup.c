@@ -179,7 +179,7 @@ static bool is_on_its_way(const struct lcpu *lcpu, enum lcpu_state wanted)
     return state != LCPU_STATE_OFFLINE && state < wanted;
 }
 
-/* Give up an AP, unless it comes to `wanted` at this very moment. */
+/* Give up an AP, unless it comes at this very moment. */
 static bool abandon(struct lcpu *lcpu, enum lcpu_state wanted)
 {
     uint32_t state = state_of(lcpu);
