@@ -215,25 +215,46 @@ static void note_if_online(unsigned i)
     STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
 }
 
+/* The last stages of those on their way, added up: more than before if one of
+ * them goes on. */
+static unsigned stages_of(unsigned first, unsigned last, enum lcpu_state wanted)
+{
+    unsigned sum = 0;
+    for (unsigned i = first; i < last; i++)
+        if (is_on_its_way(&lcpus[i], wanted))
+            sum += trace_last_stage(lcpus[i].id);
+    return sum;
+}
+
 /* Wait for lcpus[first] to lcpus[last - 1]; the deadline starts anew with each
- * AP that arrives, so that many slow ones are not taken for missing. */
+ * AP that arrives, so that many slow ones are not taken for missing, and in
+ * its second half with each lamp that one on its way lights. */
 static void await(unsigned first, unsigned last, enum lcpu_state wanted)
 {
-    unsigned before = 0, missing;
+    unsigned before = 0, missing, stages = 0;
     unsigned patience = wanted == LCPU_STATE_ONLINE ? ARRIVAL_DEADLINE_US
                                                     : GOING_ON_DEADLINE_US;
-    uint64_t deadline = deadline_in(patience);
-    do {
+    bool in_second_half = false;
+    uint64_t deadline = deadline_in(patience / 2);
+    for (;; pause()) {
         missing = 0;
         for (unsigned i = first; i < last; i++) {
             missing += is_on_its_way(&lcpus[i], wanted);
             note_if_online(i);
         }
-        if (missing != before)
-            deadline = deadline_in(patience);
+        bool fewer = missing != before;
+        if (!missing)
+            break;
+        if (!fewer && !deadline_passed(deadline))
+            continue;
+        unsigned now = fewer ? 0 : stages_of(first, last, wanted);
+        if (!fewer && in_second_half && now == stages)
+            break;
+        in_second_half = !fewer;
         before = missing;
-        pause();
-    } while (missing && !deadline_passed(deadline));
+        stages = now;
+        deadline = deadline_in(patience / 2);
+    }
     for (unsigned i = first; missing && i < last; i++) {
         if (abandon(&lcpus[i], wanted)) {
             percpu_of(i)->listens = false;
