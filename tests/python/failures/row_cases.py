@@ -779,6 +779,16 @@ def _() -> Machine:
     return machine
 
 
+@case("protection-not-enabled", "likely", healthy)
+def _() -> Machine:
+    """A page with `ljmp 0x8:...` and its GDT; the AP has come to the BIOS in real mode."""
+    machine = Machine().sipi()
+    machine.expected = 2
+    machine.ram.write(TRAMPOLINE + 0x40, bytes.fromhex("66 ea 80 80 00 00 08 00"))
+    here = registers("real", rip=0x53, cs=segment(0xFFF0, 0xFFF00, 0xFFFF, 0x9B00))
+    return machine.stop(here, moved=True)
+
+
 @case("device-not-ready", "likely", healthy)
 def _() -> Machine:
     machine = Machine()
