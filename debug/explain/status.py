@@ -15,6 +15,7 @@ from debug.explain.findings import (
     HaltedForever,
     InitAfterSipi,
     InitMissing,
+    InterruptFlood,
     InterruptStorm,
     KernelAbsent,
     KernelGaveUp,
@@ -109,7 +110,10 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     """The observer stopped the machine, or only looked: healthy, hanging, or unknown."""
     if any(isinstance(f, PortPolled) and f.input for f in findings):
         return Status.HEALTHY  # it waits for a person
-    if any(isinstance(f, (InterruptStorm, HaltedForever, Spinning, *_LOST)) for f in findings):
+    if any(
+        isinstance(f, (InterruptFlood, InterruptStorm, HaltedForever, Spinning, *_LOST))
+        for f in findings
+    ):
         watched = machine.evidence.ending is Ending.STOPPED
         return Status.HANG if watched else Status.UNKNOWN
     dormant = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.PARKED)

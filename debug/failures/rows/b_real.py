@@ -15,6 +15,7 @@ from debug.explain.findings import (
     FarJumpAstray,
     FatalException,
     InterruptStorm,
+    JumpInRealMode,
     Laxness,
     ModeTrap,
     ModeTrapKind,
@@ -211,6 +212,13 @@ def _astray(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         (f for f in explanation.all(ExecutingFiller) if f.cpu == found.cpu), None
     ) or explanation.first(OutsideMemory, found.cpu)
     return replace(certain(found, explanation.first(PageFault, found.cpu), there), order=-1)
+
+
+def _unprotected(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(JumpInRealMode)
+    if found is None or explanation.status in (Status.HEALTHY, Status.PANIC):
+        return None
+    return likely(found)
 
 
 ROWS = (
@@ -445,6 +453,20 @@ ROWS = (
         ("B16-11",),
         _pg_without_pe,
         ("ap-paging-without-protection",),
+    ),
+    Row(
+        "protection-not-enabled",
+        "the trampoline's far jump was executed in real mode: CR0.PE was not set",
+        Place.REAL16,
+        ("AP executes the BIOS", "far jump lands in the interrupt vector table", "CS is 0x0008"),
+        "a CPU in real mode away from the trampoline, with the GDT loaded that its far jump needs",
+        "CR0.PE is 1, or the GDT was not loaded",
+        "set CR0.PE before the far jump",
+        "Switching to Protected Mode",
+        chapters.PROTECTED_MODE,
+        (),
+        _unprotected,
+        over=("ap-missing", "real-mode-fault-loop", "executing-zeros", "ap-silent-in-real-mode"),
     ),
     Row(
         "real-mode-fault-loop",

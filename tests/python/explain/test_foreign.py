@@ -336,3 +336,22 @@ def test_aps_that_uefi_parked_are_no_hang_while_its_drivers_run() -> None:
     assert found.status == "unknown" and named(found) == [("kernel-not-reached", "likely")]
     machine.ram.write(KERNEL_PHYSICAL + 0x2000, b"\0\0")
     assert diagnose(machine.evidence()).status == "hang"
+
+
+def test_a_cpu_that_halts_in_its_handler_halts_for_the_exception() -> None:
+    """It was delivered, and the handler gave up without a word."""
+    machine = Machine().sipi()
+    machine.expected = 2
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+    machine.ram.write(CODE, JUMP[:5] + b"\x70\0")
+    flat = Segment(0x18, 0, 0xFFFFFFFF, 0xC09B00)
+    raised = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat)
+    event = ExceptionEvent(EventKind.EXCEPTION, 13, raised, 0x70, None, 1)
+    machine.events.append(event)
+    machine.stop(registers(rip=KERNEL + 2, rflags=2, rsp=STACKS + 5 * PAGE), halted=True)
+    found = diagnose(machine.evidence())
+    assert found.status == "hang"
+    assert named(found)[0] == ("far-jump-beyond-gdt", "certain")
+    later = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, raised, None, None, 1)
+    machine.events.append(later)
+    assert named(diagnose(machine.evidence()))[0][0] != "far-jump-beyond-gdt"
