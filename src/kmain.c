@@ -162,6 +162,7 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     uint64_t start = rdtsc();
     unsigned online = smp_bring_up(options.smp, trampoline);
     uint64_t cycles = rdtsc() - start;
+    online = smp_await(LCPU_STATE_MEETING);
     rendezvous_open(online);
     rendezvous();
     STAGE(BSP_BARRIER);
@@ -180,6 +181,7 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     STAGE(BSP_INTERRUPTS);
 
     interrupts_on();
+    online = smp_await(LCPU_STATE_WORKING);
     if (options.workload)
         workload_report(online);
     if (options.selftest)

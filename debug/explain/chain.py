@@ -8,6 +8,7 @@ from typing import Optional
 from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, Registers
 from debug.explain.context import Machine
 from debug.x86.exceptions import DF, GP, NMI, NP, PF, SS, TS
+from debug.x86.registers import Rflags
 
 _MAX_CHAIN = 6
 
@@ -118,6 +119,20 @@ def last_chain(machine: Machine, cpu: Optional[Cpu]) -> tuple[ExceptionEvent, ..
     while events and not _is_fault(events[-1]):
         events.pop()
     return final_chain(events)
+
+
+def halted_after_exception(machine: Machine) -> Optional[Cpu]:
+    """A CPU that halts for good, and did nothing else since its last exception in kernel code.
+
+    Its handler was reached and gave up: what was raised is the reason.
+    """
+    for cpu in machine.cpus:
+        masked = not (cpu.registers.rflags or 0) & Rflags.IF
+        own = [event for event in machine.last_events if event.cpu == cpu.index]
+        if cpu.halted and masked and own and _is_fault(own[-1]):
+            if own[-1].registers.cpl in (0, None):
+                return cpu
+    return None
 
 
 def _is_fault(event: ExceptionEvent) -> bool:

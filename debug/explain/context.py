@@ -19,6 +19,7 @@ from debug.evidence import (
 )
 from debug.explain import stages as stage
 from debug.explain.model import Trampoline
+from debug.x86 import pe_image
 from debug.x86.exceptions import PF, PageFaultCode
 from debug.x86.linear import LinearMemory
 from debug.x86.modes import Mode, linear_pc, mode_of
@@ -174,8 +175,20 @@ class Machine:
 
     @cached_property
     def kernel_ipis(self) -> tuple[IpiEvent, ...]:
-        """The IPIs that the kernel sent: what the firmware sent before is left out."""
+        """The IPIs that the kernel sent: what the firmware sent before is left out.
+
+        While the BSP runs a UEFI driver no kernel has begun, and all of them are the firmware's.
+        """
+        if self.bsp is not None and self.in_uefi(self.bsp):
+            return ()
         return tuple(ipi for ipi in self.evidence.ipis if not ipi.by_firmware)
+
+    def in_uefi(self, cpu: Cpu) -> bool:
+        """Whether the CPU runs 64-bit code of a UEFI driver."""
+        at = self.pc(cpu.registers)
+        if at is None or mode_of(cpu.registers) is not Mode.LONG64 or not self.has_memory:
+            return False
+        return pe_image.subsystem(self.linear(cpu.registers), at) in pe_image.DRIVERS
 
     def ipis_for(self, cpu: Cpu) -> list[IpiEvent]:
         """The kernel's IPIs that one CPU was meant to take, in order."""

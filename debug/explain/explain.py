@@ -107,6 +107,8 @@ def _cpus(
         found += facts
         if cpu.index != machine.bsp_index:
             found += arrival.cpu_findings(machine, cpu, view)
+            if view.state is not CpuState.WAITING_FOR_SIPI:
+                found += trampoline_page.unprotected(machine, cpu)
         if view.state not in (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI):
             found += laxness.impossible_state(machine, cpu.index, cpu.registers)
             if view.state is not CpuState.IDLE:
@@ -129,7 +131,8 @@ def _end(
         reported = next((f for f in findings if isinstance(f, ExceptionReported)), None)
         storm = next((f for f in findings if isinstance(f, InterruptStorm)), None)
         if status is Status.HANG and storm is None:
-            return _End()
+            ended = chain.halted_after_exception(machine)
+            return _reported(machine, ended) if ended is not None else _End()
         return _reported(machine, machine.cpu(reported.cpu) if reported is not None else None)
     if status is Status.UNKNOWN:
         return _last_chain(machine)
@@ -197,7 +200,10 @@ def _shutdown(machine: Machine, culprit: Optional[Cpu]) -> _End:
         steps += delivery.observed_steps(machine, left)
         steps = _ends_in_shutdown(steps)
     disagreements = delivery.compare(index, derived, rest, True)
-    found = (*first.findings, *derived.findings, *_embedded(first), *disagreements)
+    failed = (*derived.findings, *_embedded(first))
+    if first.interrupt and not failed and not derived.shutdown and derived.handler is None:
+        failed = observed.failures(observed.normal(events))[:1]
+    found = (*first.findings, *failed, *disagreements)
     notes = first.notes + (() if derived.shutdown else derived.notes)
     end = _End(steps, tuple(found), notes, index)
     return _with_state(machine, culprit, end)

@@ -12,6 +12,7 @@ from typing import Optional
 from debug.evidence import EventKind, ExceptionEvent
 from debug.explain.findings import DeliveryFailed
 from debug.x86.exceptions import GP, NP, PF, TS, SelectorCode, vector
+from debug.x86.modes import Mode, mode_of
 from debug.x86.refusals import Check
 
 _FRAME = 64  # bytes below RSP that a frame takes, with alignment
@@ -69,6 +70,13 @@ def _failure(first: ExceptionEvent, second: ExceptionEvent) -> Optional[Delivery
     )
 
 
+def _selector(event: ExceptionEvent) -> Optional[int]:
+    """The selector in an error code, 0 for a null one; None where it names a gate, or is absent."""
+    if event.error_code is None or SelectorCode(event.error_code).idt:
+        return None
+    return event.error_code & 0xFFFC
+
+
 def _why(
     first: ExceptionEvent, second: ExceptionEvent
 ) -> tuple[Optional[Check], str, Optional[int], str]:
@@ -79,16 +87,27 @@ def _why(
     if gate == first.vector:
         if second.vector == NP:
             return Check.GATE_NOT_PRESENT, f"gate {gate} of the IDT is not present", None, ""
-        if idtr is not None and gate * 16 + 15 > idtr.limit:
+        size = 16 if mode_of(registers).long else 8
+        if idtr is not None and (gate + 1) * size - 1 > idtr.limit:
             why = f"gate {gate} is beyond the IDT's limit {idtr.limit:#x}"
             return Check.IDT_LIMIT, why, None, ""
         return Check.GATE_TYPE, f"gate {gate} of the IDT is not valid", None, ""
-    if second.vector == TS:
-        selector = SelectorCode(second.error_code or 0).selector or 0
-        if task is not None and selector == task.selector & 0xFFFC:
+    selector = _selector(second)
+    if second.vector == TS and selector is not None:
+        if task is not None and selector and selector == task.selector & 0xFFFC:
             why = f"the TSS (selector {selector:#06x}) ends at {task.limit:#x}, before the stack"
             return Check.TSS_LIMIT, f"{why} that was needed", None, ""
+        if registers.cpl == 3 and not mode_of(registers).long:
+            what = f"{selector:#06x}, which is no stack of ring 0" if selector else "null"
+            return Check.STACK_SELECTOR, f"SS0 in the TSS is {what}", None, "SS0:ESP0 of the TSS"
         return None, "", None, ""
+    if second.vector in (GP, NP) and selector and mode_of(registers) is not Mode.REAL:
+        check = Check.NOT_PRESENT if second.vector == NP else Check.WRONG_TYPE
+        limit = registers.gdtr.limit if registers.gdtr is not None else None
+        if not selector & 4 and limit is not None and selector | 7 > limit:
+            return Check.BEYOND_LIMIT, f"its gate names {selector:#06x}, beyond the GDT", None, ""
+        why = "is not present" if second.vector == NP else "is no code segment for it"
+        return check, f"its gate names selector {selector:#06x}, which {why}", None, ""
     if second.vector != PF or second.cr2 is None:
         return None, "", None, ""
     at = second.cr2

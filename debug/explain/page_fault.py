@@ -217,4 +217,6 @@ def long_mode_missing(
     )
     walk = translate(machine.evidence.memory, as_long, at, Access(fetch=True))
     mapped = walk.physical is not None and bool(machine.physical(walk.physical, 1))
+    if not mapped and not machine.traced:
+        return ()  # a kernel of 32 bits
     return (LongModeMissing(cpu, cr3, efer, bool(cr4 & Cr4.PAE), mapped),)

@@ -10,12 +10,14 @@ from typing import Optional, Sequence
 from debug.evidence import Ending, EventKind, ExceptionEvent
 from debug.explain import kernel
 from debug.explain import stages as stage
+from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.explain.findings import (
     ConsoleSays,
     DeliberateExit,
     DeliberateReset,
     ExceptionReported,
+    InterruptFlood,
     InterruptStorm,
     KernelAbsent,
     PanicMessage,
@@ -26,6 +28,7 @@ from debug.x86.modes import mode_of
 
 _TAIL = 16384  # characters of the console that are searched
 _LINE = 160  # characters of a line that are quoted
+_HLT = b"\xf4"
 _RECENT, _STORM = 64, 16  # of so many exceptions of a CPU, so many the same: a storm
 
 _TRAPS = (1, 3, 4)  # #DB, #BP, #OF: they return behind what raised them
@@ -67,6 +70,7 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("halted", r"^.*(?:system halted|safe to (?:turn|power|switch) off).*$"),
         ("kvm-emulation", r"^.*KVM internal error.*$"),
+        ("invalid-tss", r"^.*qemu: fatal: invalid tss.*$"),
     )
 )
 
@@ -102,7 +106,7 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     if (absent := _absent(machine)) is not None:
         found.append(absent)
     storm = _storm(machine)
-    return (*dict.fromkeys(found), *([storm] if storm is not None else []))
+    return (*dict.fromkeys(found), *floods(machine), *([storm] if storm is not None else []))
 
 
 def exit_code(machine: Machine) -> Optional[int]:
@@ -149,6 +153,29 @@ def _absent(machine: Machine) -> Optional[KernelAbsent]:
         return None
     mode = mode_of(bsp.registers)
     return None if mode.long else KernelAbsent(bsp.index, images[0], mode.value)
+
+
+def floods(machine: Machine) -> tuple[InterruptFlood, ...]:
+    """CPUs whose last interrupts are one hardware interrupt, each at the same instruction.
+
+    A CPU that waits for interrupts, in HLT or in a jump to itself, is interrupted there as well.
+    """
+    found = []
+    for cpu in machine.cpus:
+        own = [event for event in machine.last_events if event.cpu == cpu.index][-_RECENT:]
+        if len(own) < _STORM or cpu.halted:
+            continue
+        last = own[-1]
+        rip, vector = last.registers.rip, last.vector
+        kinds = {(event.kind, event.vector, event.registers.rip) for event in own}
+        if rip is None or kinds != {(EventKind.HARDWARE_INTERRUPT, vector, rip)}:
+            continue
+        at = machine.pc(last.registers) or rip
+        before = machine.linear(last.registers).read(at - 1, 1)
+        if before in (None, _HLT) or in_wait_loop(machine, last.registers) != (False, False):
+            continue
+        found.append(InterruptFlood(cpu.index, vector, machine.where(at), len(own)))
+    return tuple(found)
 
 
 def _storm(machine: Machine) -> Optional[InterruptStorm]:

@@ -29,9 +29,11 @@ _DEVICES = {
     0x71: "the real-time clock",
 }
 _AROUND = 96  # bytes of code on each side
-_STACK = 256  # bytes of stack
+_FUNCTION = 1024  # bytes of a function that are looked at
+_STACK, _GONE = 256, 128  # bytes of stack above and below its pointer
 _NEXT = 16  # bytes from an IN to the test of what it read
 _FAR = 24  # bytes between the port's number and the IN
+_CALLS = (5, 2, 3, 6)  # lengths of a near call
 _IN_IMMEDIATE, _IN_DX, _MOV_EDX = 0xE4, 0xEC, 0xBA
 _BIT_0 = (b"\xa8\x01", b"\x24\x01", b"\xe0\x01", b"\xc0\x01")  # test al, 1; and al, 1; and eax, 1
 
@@ -46,8 +48,12 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[PortPolled, 
         if code_width(cpu.registers) not in (32, 64):
             continue
         where = machine.where(machine.pc(cpu.registers))
+        body = loop_body(machine, cpu.registers)
+        looped = [port for one in body for port in _port(cpu, one)]
+        calls = any(one.kind is Kind.NEAR_CALL for one in body)
+        if body and not looped and not calls:
+            continue  # it waits for something else, whatever the code around it reads
         typed = sorted(set(_nearby(machine, cpu)) & set(_STATUS))
-        looped = [port for one in loop_body(machine, cpu.registers) for port in _port(cpu, one)]
         for port in (typed or looped)[:1]:
             device = {**_DEVICES, **_STATUS}.get(port, "")
             found.append(PortPolled(view.index, port, device, bool(typed), where))
@@ -69,9 +75,11 @@ def _port(cpu: Cpu, one: Instruction) -> Iterator[int]:
 def _nearby(machine: Machine, cpu: Cpu) -> Iterator[int]:
     memory = machine.linear(cpu.registers)
     for place in (machine.pc(cpu.registers), *_returns(machine, cpu)):
-        if place is None or place < _AROUND:
+        if place is None or place < _FUNCTION:
             continue
-        code = memory.read(place - _AROUND, 2 * _AROUND) or b""
+        symbol = machine.symbol(place)
+        back = max(_AROUND, min(symbol.offset, _FUNCTION) if symbol is not None else 0)
+        code = memory.read(place - back, back + _AROUND) or b""
         for at, byte in enumerate(code):
             if not any(test in code[at : at + _NEXT] for test in _BIT_0):
                 continue  # the other bits tell of output
@@ -84,13 +92,16 @@ def _nearby(machine: Machine, cpu: Cpu) -> Iterator[int]:
 
 
 def _returns(machine: Machine, cpu: Cpu) -> Iterator[int]:
-    """Words on top of the stack behind which a call stands."""
+    """Words about the top of the stack behind which a call stands; below it are those of calls
+    that have just returned, and will be made again."""
     memory, rsp = machine.linear(cpu.registers), cpu.registers.get("rsp")
     width = code_width(cpu.registers) or 64
-    data = memory.read(rsp, _STACK) if rsp is not None else None
+    data = memory.read(rsp - _GONE, _GONE + _STACK) if rsp is not None else None
     for at in range(0, len(data or b""), width // 8):
         word = int.from_bytes((data or b"")[at : at + width // 8], "little")
-        code = memory.read(word - 5, 5) if word > 5 else None
-        one = decode(code, word - 5, width) if code is not None else None
-        if one is not None and one.kind is Kind.NEAR_CALL and one.length == 5:
-            yield word
+        for length in _CALLS if word > _FUNCTION else ():
+            code = memory.read(word - length, length)
+            one = decode(code, word - length, width) if code is not None else None
+            if one is not None and one.kind is Kind.NEAR_CALL and one.length == length:
+                yield word
+                break

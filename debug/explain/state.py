@@ -106,6 +106,8 @@ def _state(machine: Machine, cpu: Cpu, rip: Optional[int], shut_down: bool) -> C
     if cpu.halted:
         if _in_firmware(machine, cpu, rip) or _parked_by_firmware(machine, cpu):
             return CpuState.FIRMWARE
+        if not is_bsp and not machine.stages_of(cpu) and machine.in_uefi(cpu):
+            return CpuState.FIRMWARE
         if registers.rflags is None:
             return CpuState.IDLE if cpu.halted else CpuState.UNKNOWN
         return CpuState.IDLE if registers.rflags & Rflags.IF else CpuState.HALTED
@@ -142,9 +144,10 @@ def bsp_in_firmware(machine: Machine) -> tuple[BspInFirmware, ...]:
     if bsp is None or machine.traced or evidence.ending is not Ending.STOPPED:
         return ()
     rip = machine.pc(bsp.registers)
-    if rip is None or machine.kernel_ipis or mode_of(bsp.registers).long:
+    if rip is None or machine.kernel_ipis:
         return ()
-    if not _in_firmware(machine, bsp, rip):
+    long = mode_of(bsp.registers).long
+    if not (machine.in_uefi(bsp) if long else _in_firmware(machine, bsp, rip)):
         return ()
     return (BspInFirmware(bsp.index, rip, machine.where(rip), _mode(bsp.registers)),)
 
@@ -210,8 +213,10 @@ def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[St
         return None
     wide = mode is Mode.LONG64
     paging = (registers.get("cr0") or 0) & Cr0.PG
-    if not wide and (rsp or stack is None or stack.base or not paging):
-        return None  # in 32-bit code only a null stack is told from others
+    if not wide and (stack is None or stack.base or not paging):
+        return None
+    if not wide and rsp and not machine.has_memory:
+        return None  # the clues tell more
     top = rsp - 8 & MASK64 if wide else rsp - 4 & MASK32
     canonical = is_canonical(rsp)
     mapped = machine.maps(registers, top) if canonical else None

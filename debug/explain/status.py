@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from debug.evidence import Ending, EventKind
+from debug.evidence import Ending, EventKind, Registers
 from debug.explain import arrival, panic
 from debug.explain import stages as stage
 from debug.explain.context import Machine
@@ -11,11 +11,15 @@ from debug.explain.findings import (
     BspInFirmware,
     ConsoleSays,
     ExceptionReported,
+    ExecutingFiller,
     HaltedForever,
+    InitAfterSipi,
     InitMissing,
+    InterruptFlood,
     InterruptStorm,
     KernelAbsent,
     KernelGaveUp,
+    OutsideMemory,
     PanicMessage,
     PortPolled,
     SipiMissing,
@@ -78,6 +82,9 @@ def _missing(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     undecided = sum(1 for view in views if view.arrived is None)
     if expected is not None and views and arrived + undecided < expected:
         return True
+    taken = {f.cpu for f in findings if isinstance(f, InitAfterSipi)}
+    if any(v.index in taken and v.state is CpuState.WAITING_FOR_SIPI for v in views):
+        return True
     woken = {f.cpu for f in findings if isinstance(f, SipiReceived)}
     skipped = {f.cpu for f in findings if isinstance(f, SipiMissing)}
     if not woken:  # none was started: only those that took an INIT were meant to be
@@ -96,11 +103,17 @@ def _bsp_is_stuck(machine: Machine, views: tuple[CpuView, ...]) -> bool:
     return any(view.index == bsp.index and view.state in stuck for view in views)
 
 
+_LOST = (ExecutingFiller, OutsideMemory)
+
+
 def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...]) -> Status:
     """The observer stopped the machine, or only looked: healthy, hanging, or unknown."""
     if any(isinstance(f, PortPolled) and f.input for f in findings):
         return Status.HEALTHY  # it waits for a person
-    if any(isinstance(f, (InterruptStorm, HaltedForever, Spinning)) for f in findings):
+    if any(
+        isinstance(f, (InterruptFlood, InterruptStorm, HaltedForever, Spinning, *_LOST))
+        for f in findings
+    ):
         watched = machine.evidence.ending is Ending.STOPPED
         return Status.HANG if watched else Status.UNKNOWN
     dormant = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.PARKED)
@@ -122,4 +135,12 @@ def _only_handled(machine: Machine) -> bool:
     """A record of interrupts and exceptions that goes on after each: they were handled."""
     last = machine.last_events[-4:]
     fatal = [event for event in last if event.kind is EventKind.EXCEPTION and event.vector != NMI]
+    if last and _is_stuck_in_ring3(last[-1].registers):
+        return False
     return bool(last) and last[-1] not in fatal and not any(e.vector in _SEVERE for e in fatal)
+
+
+def _is_stuck_in_ring3(registers: Registers) -> bool:
+    """CPL 3 and no TSS: what was to be delivered last, could not be."""
+    task = registers.segments.get("tr")
+    return registers.cpl == 3 and task is not None and not task.selector & 0xFFFC

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import IpiKind, Registers
+from debug.evidence import Cpu, IpiKind, Registers
 from debug.explain.code import SEVERAL_REX, filler, filler_at, rex_count
 from debug.explain.context import PAGE, Machine
-from debug.explain.findings import FarJumpAstray, Laxness, PageAltered
+from debug.explain.findings import FarJumpAstray, JumpInRealMode, Laxness, PageAltered
 from debug.explain.model import FarJump
 from debug.explain.trampoline_search import far_jumps
 from debug.x86.modes import Mode, linear_pc, mode_of
 from debug.x86.refusals import Check
+from debug.x86.registers import Efer
 
 _LGDT = b"\x0f\x01\x16"
 _LONG, _BIG = 1 << 5, 1 << 6  # in byte 6 of a descriptor
@@ -49,6 +50,32 @@ def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAst
             relocated = _within(machine, jump, page)
             if empty or relocated is not None and rip < _LOW:
                 return (FarJumpAstray(cpu, jump.at, jump.target, page, relocated),)
+    return ()
+
+
+def unprotected(machine: Machine, cpu: Cpu) -> tuple[JumpInRealMode, ...]:
+    """A CPU in real mode, away from its page, with the GDT that it loaded there for a far jump.
+
+    With CR0.PE=0 the jump takes the selector for a segment: it leads into the vector table or the
+    BIOS, and to whatever that code does.
+    """
+    registers, table = cpu.registers, cpu.registers.gdtr
+    at = linear_pc(registers)
+    if mode_of(registers) is not Mode.REAL or table is None or at is None:
+        return ()
+    if not 7 < table.limit < 0xFFFF or (registers.get("efer") or 0) & Efer.LME:
+        return ()  # reset's, or what QEMU ignores without PAE
+    segment = registers.segments.get("cs")
+    for page in pages(machine):
+        for jump in far_jumps(machine.physical(page, PAGE) or b"", page):
+            jumped = segment is not None and segment.selector == jump.selector
+            if page <= at < page + PAGE and not jumped:
+                continue  # it has not come to the jump
+            entry = machine.physical(table.base + jump.selector, 8)
+            code = entry is not None and entry[5] & 0x18 == 0x18
+            if code and jump.selector and jump.selector | 7 <= table.limit:
+                wrong = (jump.selector << 4) + (jump.target & 0xFFFF)
+                return (JumpInRealMode(cpu.index, jump.at, jump.selector, jump.target, wrong),)
     return ()
 
 

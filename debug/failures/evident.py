@@ -134,8 +134,11 @@ def _still_waiting(found: Match, evidence: Evidence, explanation: Explanation) -
 def _held_up(found: Match, explanation: Explanation) -> bool:
     """Another CPU was sent its SIPI and is not up: the BSP may be waiting for that one first."""
     sent = {received.cpu for received in explanation.all(SipiReceived)}
+    mode = explanation.cpus[0].mode if explanation.cpus else ""
     return any(
-        view.index in sent and view.index != found.cpu and view.arrived is False
+        view.index in sent
+        and view.index != found.cpu
+        and (view.arrived is False or view.arrived is None and view.mode != mode)
         for view in explanation.cpus
     )
 

@@ -29,15 +29,17 @@ def _demo(kernel: Kernel, options: argparse.Namespace) -> int:
 
 
 def _stages(kernel: Kernel, options: argparse.Namespace) -> int:
+    from debug.kernel.arrival import Arrival, all_arrived
     from debug.kernel.demo import watch
     from debug.kernel.timeline import show_timeline
 
     require(options.accel, kernel)
     if options.accel == "tcg":
         kernel = replace(kernel, extra=(*kernel.extra, *REPEATABLE))
-    roll = show_timeline(
-        observe(kernel.qemu(options.accel), watch(kernel)).evidence.stages, kernel.cpus
-    )
+    arrival = Arrival(all_arrived(kernel.cpus))
+    wishes = replace(watch(kernel), on_output=arrival.take, stop_when=arrival.is_over)
+    seen = observe(kernel.qemu(options.accel), wishes)
+    roll = show_timeline(seen.evidence.stages, kernel.cpus)
     return ExitCode.HEALTHY if roll.online == kernel.cpus else ExitCode.MISSING_CPU
 
 

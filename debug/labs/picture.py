@@ -20,9 +20,11 @@ from typing import Callable, Optional
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
-from debug.cli.observe import observe
+from debug.cli.observe import Wishes, observe
+from debug.kernel.arrival import Arrival, all_arrived
 from debug.kernel.demo import watch
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
+from debug.labs.diagnose import Settled
 from debug.labs.lab import load
 from debug.labs.workshop import build
 from debug.pictures.drawing import NoPicture
@@ -115,8 +117,17 @@ def _draw(picture: Picture, kernel: Kernel) -> str:
         except NoPicture as error:
             raise PictureError(f"{picture.name}: {error}", ExitCode.USAGE) from error
 
-    observe(kernel.qemu(), replace(watch(kernel), look=look))
+    observe(kernel.qemu(), replace(_until_over(picture, kernel), look=look))
     return found[0]
+
+
+def _until_over(picture: Picture, kernel: Kernel) -> Wishes:
+    """Watched as long as something new may come."""
+    if picture.machine == HEALTHY:
+        arrival = Arrival(all_arrived(kernel.cpus))
+        return replace(watch(kernel), on_output=arrival.take, stop_when=arrival.is_over)
+    settled = Settled(load(picture.machine).settles)
+    return replace(watch(kernel), on_output=settled.take, stop_when=settled.is_over)
 
 
 def committed() -> list[Path]:
@@ -131,6 +142,7 @@ _MOVES = (  # what an edit elsewhere moves: no difference to a reader
     (re.compile(r"0x8[0-9a-f]{3}\b(?<!0x8000)"), "0x8…"),  # inside the trampoline
     (re.compile(r"\b[0-9.]+ (ms|µs|cycles|[KM]iB)"), r"… \1"),
     (re.compile(r"(\.(?:asm|c|h)):\d+"), r"\1:…"),
+    (re.compile(r"\b\d+ (of \d+ slots)"), r"… \1"),  # APs beside the one that died
 )
 
 

@@ -51,6 +51,8 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
+from debug.sources.signals import Signals
+from debug.sources.watch import INTERRUPTED
 
 __all__ = ["BochsMachine", "CommandLineError", "Options", "StartError"]
 
@@ -95,6 +97,7 @@ class BochsMachine:
         self._command: list[str] = []
         self._config = ""
         self._private = True  # the log and COM1 are ours to punch holes into
+        self._signals = Signals()
         self._reader = LogReader()
         self._storm: Optional[StormWatch] = None
         self._cpus = 1
@@ -103,6 +106,8 @@ class BochsMachine:
 
     def __enter__(self) -> BochsMachine:
         try:
+            if self._options.on_stop is None:  # else a person's debugger hears Ctrl-C itself
+                self._signals.catch()
             self._start()
         except BaseException:
             self.close()
@@ -177,13 +182,14 @@ class BochsMachine:
             self._log_file.close()
 
     def close(self) -> None:
-        """End Bochs and remove the temporary files.  May be repeated."""
+        """End Bochs, remove the temporary files, restore the signal handlers.  May be repeated."""
         if self._memory is not None:
             self._memory.detach()
         self._end_process()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
+        self._signals.restore()
 
     @property
     def streams(self) -> Mapping[str, bytes]:
@@ -222,7 +228,10 @@ class BochsMachine:
 
     def dump(self, path: Path) -> str:
         """Bochs can't."""
-        return f"{path} was not written: Bochs writes no core"
+        return (
+            f"{path} was not written: Bochs writes no core of a machine; QEMU does, and `lamppost"
+            " run --keep DIR` keeps Bochs's log"
+        )
 
     def look(self) -> Evidence:
         """The evidence in a stopped machine that hangs; it runs for a moment to see what moves."""
@@ -335,6 +344,8 @@ class BochsMachine:
             return _End(Ending.STOPPED, messages=("stopped on request",))
         if self._storm is not None and self._storm.rages(output.activity, time.monotonic()):
             return _End(Ending.STOPPED, messages=(str(self._storm),))
+        if self._signals.interrupted:
+            return _End(Ending.STOPPED, messages=(INTERRUPTED,))
         if time.monotonic() >= deadline:
             return _End(Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",))
         return None

@@ -325,7 +325,10 @@ class ElfSymbols:
         return None
 
     def absent(self, memory: Memory) -> tuple[str, ...]:
-        """The files whose code memory does not hold at its physical address: most of it differs."""
+        """The files, if memory holds the code of none at its physical address: most of it differs.
+
+        One of several may be what the kernel copies there later: its trampoline.
+        """
         found = []
         for file in self.files:
             try:
@@ -334,7 +337,7 @@ class ElfSymbols:
                 continue
             if seen.different * 2 > seen.compared:
                 found.append(str(file.path))
-        return tuple(found)
+        return tuple(found) if len(found) == len(self.files) else ()
 
     def address(self, name: str) -> Optional[int]:
         for file in self.files:

@@ -32,6 +32,7 @@ class CpuState:
     lapic: str = ""  # `info lapic`
     apic_id: Optional[int] = None
     earlier: str = ""  # `info registers` of a sample before, if one was taken
+    roamed: bool = False  # in some sample before it was in another mode
 
 
 def in_reset(registers: Registers) -> bool:
@@ -82,7 +83,7 @@ def build_cpus(states: Sequence[CpuState], running: bool) -> tuple[Cpu, ...]:
                 registers.rip,
                 registers.rflags,
                 registers.general,
-            )
+            ) or state.roamed
         executed: Optional[bool] = None
         if at_sipi_entry(registers) and not halted:
             if moved is False and threads.count(state.thread) > 1:

@@ -49,7 +49,8 @@ POLL = 0.01  # seconds between looks at what QEMU writes
 START_TIMEOUT = 30.0  # seconds for QEMU to greet: its host may be busy
 CORE_TIMEOUT = 300.0  # seconds: a core is as large as the machine's memory
 PRELAUNCH_POLL = 0.1  # seconds between looks at a machine that a debugger will start
-SECOND_SAMPLE = 0.03  # seconds that a stopped machine runs between its last two samples
+SECOND_SAMPLE = 0.03  # seconds that a stopped machine runs between its last samples
+SAMPLES = 4  # one may meet a CPU twice at the same place by chance
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,7 @@ class QemuMachine:
         if not self._qmp.closed and end.readable:
             try:
                 running = end.ending in (Ending.STOPPED, Ending.UNTIL)
-                earlier = self._stop(self._qmp) if running else ""
+                earlier = self._stop(self._qmp) if running else []
                 self._listed, states = read_cpus(self._qmp, earlier)
                 assert self._memory is not None
                 memory = self._memory
@@ -357,13 +358,17 @@ class QemuMachine:
             limits=(*limits, *more),
         )
 
-    def _stop(self, qmp: QmpClient) -> str:
-        """Pause a running machine; all registers a moment before, if it still ran then."""
-        first = self._sample(qmp)
-        if first:
+    def _stop(self, qmp: QmpClient) -> list[str]:
+        """Pause a running machine; all registers of some moments before, if it still ran then."""
+        samples: list[str] = []
+        for _ in range(SAMPLES):
+            sample = self._sample(qmp)
+            if not sample:
+                break
+            samples.append(sample)
             self._run_a_moment(qmp)
         qmp.command("stop", timeout=MONITOR_TIMEOUT)
-        return first
+        return samples
 
     def _run_a_moment(self, qmp: QmpClient) -> None:
         until = time.monotonic() + SECOND_SAMPLE

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
 from debug.sources.qemu_evidence import CpuState, LogParts
 from debug.sources.qemu_log import QemuLog
-from debug.sources.qemu_text import split_cpus
+from debug.sources.qemu_text import parse_registers, split_cpus
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError
 
 MONITOR_TIMEOUT = 20.0  # seconds: the machine may be large and its host busy
@@ -15,23 +15,31 @@ MONITOR_TIMEOUT = 20.0  # seconds: the machine may be large and its host busy
 CpuList = list[tuple[int, int, str]]  # index, host thread, QOM path
 
 
-def read_cpus(qmp: QmpClient, earlier: str) -> tuple[CpuList, list[CpuState]]:
-    """Every CPU of a paused machine; `earlier` is a first `info registers -a`, or empty.
+def read_cpus(qmp: QmpClient, earlier: Sequence[str] = ()) -> tuple[CpuList, list[CpuState]]:
+    """Every CPU of a paused machine; `earlier`: what `info registers -a` showed before, in order.
 
     Raises QmpError.
     """
     listed = cpu_list(qmp.command("query-cpus-fast", timeout=MONITOR_TIMEOUT))
     texts = split_cpus(qmp.monitor("info registers -a", MONITOR_TIMEOUT))
-    before = split_cpus(earlier)
+    before = [split_cpus(sample) for sample in earlier]
     states = []
     for index, thread, path in listed:
         apic_id = _apic_id(qmp, path)
         lapic = ""
         if apic_id is not None:
             lapic = qmp.monitor(f"info lapic {apic_id}", MONITOR_TIMEOUT)
-        text, first = texts.get(index, ""), before.get(index, "")
-        states.append(CpuState(index, thread, text, lapic, apic_id, first))
+        text, own = texts.get(index, ""), [sample.get(index, "") for sample in before]
+        roamed = len({_mode(one) for one in (*own, text)}) > 1
+        last = own[-1] if own else ""
+        states.append(CpuState(index, thread, text, lapic, apic_id, last, roamed))
     return listed, states
+
+
+def _mode(text: str) -> tuple[object, ...]:
+    """What a loop that waits for something never changes: CS and CR0."""
+    registers = parse_registers(text)[0]
+    return registers.segments.get("cs"), registers.get("cr0")
 
 
 def accelerator(qmp: QmpClient) -> str:

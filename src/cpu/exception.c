@@ -119,7 +119,7 @@ static void report(const struct trap_frame *f)
     /* A page fault whose frame can't be pushed either becomes a #DF. */
     bool unmapped =
         f->vector == VECTOR_PAGE_FAULT && !(f->error_code & PAGE_FAULT_PRESENT);
-    char stack[40];
+    char stack[60];
     if ((unmapped || f->vector == VECTOR_DOUBLE_FAULT) &&
         stack_above_guard(read_cr2(), stack, sizeof stack))
         console_printf("    cr2 %016lx is the unmapped page below %s: the "

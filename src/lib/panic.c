@@ -24,7 +24,7 @@ static _Atomic(struct percpu *) reporter;
 static bool can_be_stopped(const struct lcpu *lcpu)
 {
     uint32_t state = atomic_load_explicit(&lcpu->state, memory_order_relaxed);
-    return (state == LCPU_STATE_ONLINE || state == LCPU_STATE_BSP) &&
+    return state >= LCPU_STATE_ONLINE && state != LCPU_STATE_ABANDONED &&
            lcpu != this_cpu()->lcpu;
 }
 

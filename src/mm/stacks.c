@@ -6,6 +6,7 @@
 #include "mm/frames.h"
 #include "mm/layout.h"
 #include "mm/paging.h"
+#include "sched/thread.h"
 
 #define IST_FIRST 0x4000
 #define IST_STEP  0x2000
@@ -58,8 +59,10 @@ bool stack_above_guard(uint64_t address, char *name, size_t size)
     if (address < STACKS_BASE || address >= DEVICE_BASE)
         return false;
     if (address >= THREADS_BASE) {
-        format_string(name, size, "the stack of thread slot %lu",
-                      (address - THREADS_BASE) / THREAD_SLOT);
+        const struct thread *thread =
+            thread_at((unsigned)((address - THREADS_BASE) / THREAD_SLOT));
+        format_string(name, size, "the stack of thread %u \"%s\"",
+                      thread ? thread->id : 0, thread ? thread->name : "none");
         return is_below(address % THREAD_SLOT, THREAD_SLOT - STACK_SIZE);
     }
     unsigned idx = (unsigned)((address - STACKS_BASE) / STACK_SLOT);

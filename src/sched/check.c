@@ -18,7 +18,7 @@
 
 static unsigned cpus(void)
 {
-    return scheduler_cpus() + 1; /* the BSP is not counted there */
+    return lcpus_in(LCPU_STATE_WORKING);
 }
 
 /* Start `count` threads and wait for them all. */

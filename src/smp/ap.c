@@ -19,21 +19,31 @@
 #include "time/timer.h"
 #include "trace/stage.h"
 
-/* Tell the BSP, unless it has given this CPU up or the kernel has panicked
- * meanwhile: from now on this CPU can be stopped by NMI. */
-static bool come_online(struct lcpu *lcpu)
+/* Tell the BSP that this CPU has come one step further, unless it has given
+ * this CPU up. */
+static void become(enum lcpu_state next)
 {
-    uint32_t state = LCPU_STATE_ALIVE;
-    /* Release pairs with the acquire in await(). */
-    if (!atomic_compare_exchange_strong_explicit(
-            &lcpu->state, &state, LCPU_STATE_ONLINE, memory_order_release,
-            memory_order_relaxed))
-        return false;
+    struct percpu *cpu = this_cpu();
+    uint32_t state = next - 1;
+    /* Release pairs with the acquire in state_of(). */
+    if (!atomic_compare_exchange_strong_explicit(&cpu->lcpu->state, &state,
+                                                 next, memory_order_release,
+                                                 memory_order_relaxed)) {
+        STAGE(AP_ABANDONED);
+        cpu->listens = false;
+        halt_forever();
+    }
+}
+
+/* From now on this CPU can be stopped by NMI; the kernel may have panicked
+ * meanwhile. */
+static void come_online(void)
+{
+    become(LCPU_STATE_ONLINE);
     /* Between the state and the look at the panic; pairs with the fence in
      * stop_others(). */
     atomic_thread_fence(memory_order_seq_cst);
     panic_stop_here(NULL);
-    return true;
 }
 
 _Noreturn void ap_entry(struct lcpu *lcpu)
@@ -54,13 +64,11 @@ _Noreturn void ap_entry(struct lcpu *lcpu)
     apic_enable();
     STAGE(AP_APIC);
 
-    if (!come_online(lcpu)) {
-        STAGE(AP_ABANDONED);
-        halt_forever();
-    }
+    come_online();
     STAGE(AP_ONLINE);
     console_printf("Hello from CPU %u! APIC ID: %u\n", lcpu->idx, lcpu->id);
 
+    become(LCPU_STATE_MEETING);
     rendezvous();
     STAGE(AP_BARRIER);
     scheduler_gate_wait();
@@ -69,6 +77,6 @@ _Noreturn void ap_entry(struct lcpu *lcpu)
     smp_listen();
     timer_start();
     STAGE(AP_INTERRUPTS);
-    scheduler_entered();
+    become(LCPU_STATE_WORKING);
     idle();
 }

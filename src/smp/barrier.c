@@ -9,7 +9,6 @@
 
 static struct barrier meeting = {.name = "rendezvous"};
 static _Atomic bool gate;
-static _Atomic unsigned scheduled; /* APs that are through the gate */
 
 void barrier_init(struct barrier *barrier, const char *name, unsigned cpus)
 {
@@ -96,15 +95,4 @@ void scheduler_gate_wait(void)
         if (deadline_passed(deadline))
             panic("the BSP does not open the scheduler gate");
     }
-}
-
-void scheduler_entered(void)
-{
-    /* Release pairs with the acquire in scheduler_cpus(). */
-    atomic_fetch_add_explicit(&scheduled, 1, memory_order_release);
-}
-
-unsigned scheduler_cpus(void)
-{
-    return atomic_load_explicit(&scheduled, memory_order_acquire);
 }

@@ -38,6 +38,3 @@ void rendezvous(void);
 
 void scheduler_gate_open(void);
 void scheduler_gate_wait(void);
-/* An AP says that it is through, its last stage sent; how many have said so. */
-void scheduler_entered(void);
-unsigned scheduler_cpus(void);

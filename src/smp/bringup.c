@@ -80,10 +80,29 @@ void lcpus_init(const struct madt *madt, uint64_t most)
 
 /* ------------------------------------------------------------- sending */
 
+/* Acquire pairs with the release in become(). */
+static uint32_t state_of(const struct lcpu *lcpu)
+{
+    return atomic_load_explicit(&lcpu->state, memory_order_acquire);
+}
+
 static bool is_waiting(const struct lcpu *lcpu)
 {
-    return atomic_load_explicit(&lcpu->state, memory_order_acquire) ==
-           LCPU_STATE_BOOTING;
+    return state_of(lcpu) == LCPU_STATE_BOOTING;
+}
+
+static bool has_come(const struct lcpu *lcpu, enum lcpu_state wanted)
+{
+    uint32_t state = state_of(lcpu);
+    return state >= wanted && state != LCPU_STATE_ABANDONED;
+}
+
+unsigned lcpus_in(enum lcpu_state state)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < lcpu_count; i++)
+        count += has_come(&lcpus[i], state);
+    return count;
 }
 
 static void send(const struct lcpu *lcpu, uint32_t icr, const char *what)
@@ -153,11 +172,18 @@ static void start_broadcast(uint64_t trampoline)
 
 /* ------------------------------------------------------------- waiting */
 
-/* Give up an AP, unless it comes online at this very moment. */
-static bool abandon(struct lcpu *lcpu)
+/* Was started, and has not come to `wanted`. */
+static bool is_on_its_way(const struct lcpu *lcpu, enum lcpu_state wanted)
 {
-    uint32_t state = atomic_load_explicit(&lcpu->state, memory_order_acquire);
-    while (state != LCPU_STATE_ONLINE)
+    uint32_t state = state_of(lcpu);
+    return state != LCPU_STATE_OFFLINE && state < wanted;
+}
+
+/* Give up an AP, unless it comes at this very moment. */
+static bool abandon(struct lcpu *lcpu, enum lcpu_state wanted)
+{
+    uint32_t state = state_of(lcpu);
+    while (is_on_its_way(lcpu, wanted))
         if (atomic_compare_exchange_weak_explicit(
                 &lcpu->state, &state, LCPU_STATE_ABANDONED,
                 memory_order_acq_rel, memory_order_acquire))
@@ -165,12 +191,12 @@ static bool abandon(struct lcpu *lcpu)
     return false;
 }
 
-static void report_missing(const struct lcpu *lcpu)
+static void report_missing(const struct lcpu *lcpu, unsigned deadline_us)
 {
     STAGE_WITH(BSP_AP_MISSING, lcpu->id);
     uint8_t stage = trace_last_stage(lcpu->id);
     console_printf("CPU %u (APIC ID %u) did not arrive within %u ms. ",
-                   lcpu->idx, lcpu->id, ARRIVAL_DEADLINE_US / 1000);
+                   lcpu->idx, lcpu->id, deadline_us / 1000);
     if (stage)
         console_printf("Its last stage is %02x: %s.\n", stage,
                        stage_sentence(stage));
@@ -180,56 +206,85 @@ static void report_missing(const struct lcpu *lcpu)
                    "or make gdb, and there: lamp why\n");
 }
 
-/* Wait for lcpus[first] to lcpus[last - 1]; the deadline starts anew with each
- * AP that arrives, so that many slow ones are not taken for missing. */
-static unsigned await(unsigned first, unsigned last)
+static void note_if_online(unsigned i)
 {
     static bool seen[NR_CPUS];
-    unsigned missing = last - first;
-    uint64_t deadline = deadline_in(ARRIVAL_DEADLINE_US);
-    while (missing && !deadline_passed(deadline)) {
+    if (seen[i] || !has_come(&lcpus[i], LCPU_STATE_ONLINE))
+        return;
+    seen[i] = true;
+    STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
+}
+
+/* The last stages of those on their way, added up: more than before if one of
+ * them goes on. */
+static unsigned stages_of(unsigned first, unsigned last, enum lcpu_state wanted)
+{
+    unsigned sum = 0;
+    for (unsigned i = first; i < last; i++)
+        if (is_on_its_way(&lcpus[i], wanted))
+            sum += trace_last_stage(lcpus[i].id);
+    return sum;
+}
+
+/* Wait for lcpus[first] to lcpus[last - 1]; the deadline starts anew with each
+ * AP that arrives, so that many slow ones are not taken for missing, and in
+ * its second half with each lamp that one on its way lights. */
+static void await(unsigned first, unsigned last, enum lcpu_state wanted)
+{
+    unsigned before = 0, missing, stages = 0;
+    unsigned patience = wanted == LCPU_STATE_ONLINE ? ARRIVAL_DEADLINE_US
+                                                    : GOING_ON_DEADLINE_US;
+    bool in_second_half = false;
+    uint64_t deadline = deadline_in(patience / 2);
+    for (;; pause()) {
+        missing = 0;
         for (unsigned i = first; i < last; i++) {
-            /* Acquire pairs with the release in ap_entry(). */
-            if (seen[i] ||
-                atomic_load_explicit(&lcpus[i].state, memory_order_acquire) !=
-                    LCPU_STATE_ONLINE)
-                continue;
-            seen[i] = true;
-            missing--;
-            STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
-            deadline = deadline_in(ARRIVAL_DEADLINE_US);
+            missing += is_on_its_way(&lcpus[i], wanted);
+            note_if_online(i);
         }
-        pause();
-    }
-    unsigned online = last - first - missing;
-    for (unsigned i = first; missing && i < last; i++) {
-        if (seen[i])
+        bool fewer = missing != before;
+        if (!missing)
+            break;
+        if (!fewer && !deadline_passed(deadline))
             continue;
-        if (abandon(&lcpus[i])) {
-            report_missing(&lcpus[i]);
-        } else {
-            STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
-            online++;
-        }
+        unsigned now = fewer ? 0 : stages_of(first, last, wanted);
+        if (!fewer && in_second_half && now == stages)
+            break;
+        in_second_half = !fewer;
+        before = missing;
+        stages = now;
+        deadline = deadline_in(patience / 2);
     }
-    return online;
+    for (unsigned i = first; missing && i < last; i++) {
+        if (abandon(&lcpus[i], wanted)) {
+            percpu_of(i)->listens = false;
+            report_missing(&lcpus[i], patience);
+        }
+        note_if_online(i);
+    }
+}
+
+unsigned smp_await(enum lcpu_state wanted)
+{
+    await(1, lcpu_count, wanted);
+    return lcpus_in(wanted);
 }
 
 unsigned smp_bring_up(enum smp_mode mode, uint64_t trampoline)
 {
-    unsigned online = 1;
     if (mode == SMP_SERIAL) {
         for (unsigned i = 1; i < lcpu_count; i++) {
             start(i, i + 1, trampoline);
-            online += await(i, i + 1);
+            await(i, i + 1, LCPU_STATE_ONLINE);
         }
     } else if (mode != SMP_OFF && lcpu_count > 1) {
         if (mode == SMP_BROADCAST)
             start_broadcast(trampoline);
         else
             start(1, lcpu_count, trampoline);
-        online += await(1, lcpu_count);
+        await(1, lcpu_count, LCPU_STATE_ONLINE);
     }
+    unsigned online = lcpus_in(LCPU_STATE_ONLINE);
     STAGE_WITH(BSP_ALL_ONLINE, online);
     return online;
 }

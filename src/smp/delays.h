@@ -13,6 +13,9 @@
  * hundreds of milliseconds.  Too short blames APs that are on their way. */
 #define ARRIVAL_DEADLINE_US 2000000
 
+/* Who has come online goes on within milliseconds; a busy host may not. */
+#define GOING_ON_DEADLINE_US 10000000
+
 struct delays {
     uint32_t after_init_us;
     uint32_t after_sipi_us;

@@ -10,15 +10,17 @@
 #include <stdint.h>
 
 /*
- * The life of an AP.  Each step is taken by the one named; the steps out of
- * BOOTING and ALIVE are exchanges, so that the BSP's giving up and the AP's
- * arriving can't both happen.
+ * The life of an AP.  Each step is taken by the one named; all steps of the AP
+ * are exchanges, so that the BSP's giving up and the AP's going on can't both
+ * happen.
  */
 enum lcpu_state {
     LCPU_STATE_OFFLINE,   /* nobody has sent INIT */
     LCPU_STATE_BOOTING,   /* BSP: INIT is about to be sent */
     LCPU_STATE_ALIVE,     /* AP, trampoline: it found this block */
     LCPU_STATE_ONLINE,    /* AP, C: it is ready for work */
+    LCPU_STATE_MEETING,   /* AP: it comes to the rendezvous next */
+    LCPU_STATE_WORKING,   /* AP: it is in the scheduler, its last stage sent */
     LCPU_STATE_ABANDONED, /* BSP: the deadline passed */
     LCPU_STATE_BSP,       /* this block is the BSP's own */
 };
@@ -50,5 +52,8 @@ extern struct lcpu *lcpu_table[LCPU_TABLE_SIZE];
 extern unsigned lcpu_count;
 /* Usable CPUs without a block: beyond NR_CPUS, or beyond xAPIC's IDs. */
 extern unsigned lcpus_left_alone;
+
+/* How many CPUs have come so far, and go on: the BSP always. */
+unsigned lcpus_in(enum lcpu_state state);
 
 _Noreturn void ap_entry(struct lcpu *lcpu);

@@ -50,7 +50,7 @@ bool ap_states_changed(void)
         return false;
     for (unsigned i = 1; i < lcpu_count; i++)
         if (atomic_load_explicit(&lcpus[i].state, memory_order_acquire) !=
-            LCPU_STATE_ONLINE)
+            LCPU_STATE_WORKING)
             return false;
     return true;
 }

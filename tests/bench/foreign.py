@@ -24,7 +24,8 @@ from debug.report.diagnosis import diagnose
 from debug.report.text import render
 from debug.sources.qemu_live import Options, QemuMachine
 from tests.bench.counts import median
-from tests.sweep.guests import INIT_SAYS, WHERE, SweepError, guests
+from tests.machines.packages import MachineError
+from tests.sweep.guests import INIT_SAYS, guests
 
 LIMIT = 1.15  # times the boot without it
 SOON = 1.0  # seconds from a death to the verdict
@@ -108,7 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of each boot (3)")
     parser.add_argument("--cpus", type=int, default=2, help="of the Linux machine (2)")
     options = parser.parse_args(argv)
-    WHERE.mkdir(parents=True, exist_ok=True)
     try:
         seconds = death(options.rounds)
         linux = next(guest for guest in guests() if guest.name == "linux").command(options.cpus)
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             alone.append(plain(linux))
             under.append(watched(linux))
             logged.append(watched(linux, "--log"))
-    except (CommandError, SweepError) as error:
+    except (CommandError, MachineError) as error:
         print(f"bench-run: {error}", file=sys.stderr)
         return 1
     return _show(seconds, alone, under, logged)

@@ -13,7 +13,6 @@ The packages are unpacked below build/sweep, not installed: Xen's would change h
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import re
@@ -29,7 +28,8 @@ from typing import Optional, Sequence
 
 from debug.kernel.machine import Kernel
 from tests.bench.counts import median
-from tests.sweep import guests
+from tests.machines.images import IMAGES
+from tests.machines.packages import MachineError
 
 CPUS, ROUNDS = 64, 3
 LIMIT = 300.0  # seconds for one boot
@@ -62,13 +62,8 @@ class PeerError(Exception):
 
 
 def peers(cpus: int) -> list[Peer]:
-    """Ours first.  Raises SweepError when a package can't be had."""
-    memtest = guests.file_of("memtest86+", "boot/memtest86+x64.bin")
-    linux = guests.file_of(guests.newest_linux(), "boot/vmlinuz-*")
-    packed = guests.file_of("xen-hypervisor-4.17-amd64", "boot/xen-*.gz")
-    xen = packed.with_suffix("")
-    if not xen.exists():
-        xen.write_bytes(gzip.decompress(packed.read_bytes()))
+    """Ours first.  Raises MachineError when a package can't be had."""
+    memtest, linux, xen = (IMAGES[name].made() for name in ("memtest-x64", "linux", "xen"))
     ours = Kernel(cpus=cpus, options="trace=mem")
     serial = "console=ttyS0"
     return [
@@ -167,7 +162,7 @@ class Line:
 
 
 def measure(cpus: int, rounds: int) -> list[Line]:
-    """All peers in turn, so often.  Raises PeerError, SweepError."""
+    """All peers in turn, so often.  Raises PeerError, MachineError."""
     everyone = peers(cpus)
     timings: dict[str, list[Timing]] = {peer.name: [] for peer in everyone}
     for number in range(rounds):
@@ -209,7 +204,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("expected --cpus from 2 on and --rounds from 1 on")
     try:
         lines = measure(options.cpus, options.rounds)
-    except (PeerError, guests.SweepError) as error:
+    except (PeerError, MachineError) as error:
         print(f"bench-peers: {error}", file=sys.stderr)
         return 1
     if options.json:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An AP that stops at any stage costs exactly that AP, which is reported by name and stage.
 
-GDB's stub stops the first AP that comes to a stage's site and makes it spin there, before the lamp
-is lit: the last one that it lit is the stage before.
+GDB's stub stops the first AP that comes to a stage's site and makes it spin or halt there, before
+the lamp is lit: the last one that it lit is the stage before.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from debug.sources.elf_symbols import ElfFile
 from debug.stages.elf import read_sites
 from debug.stages.table import BUILT_IN
 from tests.boot import machine, verdict
@@ -23,8 +24,19 @@ CPUS = 4
 PAGE = 0x8000
 SPIN_AT = 0xFF0  # in the page's unused end
 SPIN = bytes.fromhex("f390ebfc")  # pause; jmp to it: the same in 16-, 32- and 64-bit code
-ONLINE = BUILT_IN.by_name["AP_ONLINE"].code
-WAY = tuple(code for code in verdict.AP_WAY if code < ONLINE)
+HALT = bytes.fromhex("faf4ebfc")  # cli; hlt; jmp to it: halt_forever(), once the page is gone
+IN_C = BUILT_IN.by_name["AP_C"].code
+MET = BUILT_IN.by_name["AP_BARRIER"].code
+WAY = verdict.AP_WAY
+
+
+def halt_address(kernel: Path) -> int:
+    """Where the kernel's code stops a CPU for good."""
+    for segment in ElfFile(kernel / "lamppost.elf").segments():
+        at = segment.data.find(HALT)
+        if at >= 0:
+            return segment.virtual + at
+    raise AssertionError("no halt_forever()")
 
 
 def stage_name(code: int) -> str:
@@ -51,10 +63,15 @@ def test_it_costs_one_cpu(kernel: Path, code: int) -> None:
         gdb.use_physical_memory()
         gdb.write(PAGE + SPIN_AT, SPIN)
         gdb.select(cpu)
-        gdb.set_register(RIP, SPIN_AT if real_mode_cs else PAGE + SPIN_AT)
+        if code >= IN_C:
+            gdb.set_register(RIP, halt_address(kernel))
+        else:
+            gdb.set_register(RIP, SPIN_AT if real_mode_cs else PAGE + SPIN_AT)
         gdb.resume()
         guest.wait_until(
-            lambda: len(verdict.LAST_FRAME.findall(guest.com1)) == CPUS - 1, "the other CPUs"
+            lambda: len(verdict.LAST_FRAME.findall(guest.com1)) == CPUS - 1
+            and b"  next: lamppost run" in guest.com1,
+            "the other CPUs, and the report",
         )
         stream = bytes(guest.com1)
 
@@ -68,7 +85,8 @@ def test_it_costs_one_cpu(kernel: Path, code: int) -> None:
     else:
         told = r"It lit no lamp: it did not reach the trampoline\.\n"
     assert re.search(rf"^CPU {cpu} \(APIC ID {cpu}\) did not arrive .*{told}", console, re.M)
-    assert f"{CPUS - 1} of {CPUS} CPUs online\n" in console
+    online = CPUS if code >= MET else CPUS - 1  # those that met
+    assert f"{online} of {CPUS} CPUs online\n" in console
     ways = {a: tuple(f.code for f in frames) for a, frames in verdict.sequences(trace).items()}
     assert ways.get(cpu, ()) == tuple(before)
     others = [apic_id for apic_id in range(1, CPUS) if apic_id != cpu]

@@ -17,6 +17,8 @@
 ; BUG_halted        the APs halt with interrupts off before they say that they came
 ; BUG_other_flag    the APs come, and the BSP looks at another counter
 ; BUG_storm         an exception handler of the APs returns to the instruction
+; BUG_interrupts    an interrupt of the APs is raised again before its handler returns, as of a
+;                   device whose line stays up
 ; BUG_zeros         the APs jump to memory that holds zeros
 ; BUG_death         the APs write to a page that is not mapped, without an IDT
 ;
@@ -36,12 +38,15 @@ MSR_EFER        equ 0xc0000080
 EFER_LME        equ 1 << 8
 APIC            equ 0xfee00000
 APIC_ID         equ APIC + 0x20
+EOI             equ APIC + 0xb0
 SVR             equ APIC + 0xf0
 ICR             equ APIC + 0x300
 ICR_HIGH        equ APIC + 0x310
 SVR_ENABLE      equ 1 << 8
 INIT            equ 0x4500
 SIPI            equ 0x4600
+TO_SELF         equ 1 << 18
+VECTOR_OF_IT    equ 0x40
 TABLES          equ 0x1000          ; PML4, PDPT, four PDs from here
 PAGE            equ 9               ; where the APs start: 0x9000
 STACK           equ 0x1000          ; the BSP's, downwards
@@ -246,6 +251,17 @@ ap64:
         mov     word [rdi + 4], 0x8e00
         lidt    [idtr]
         ud2
+%elifdef BUG_interrupts
+        mov     edi, idt + VECTOR_OF_IT * 16
+        mov     eax, raises_again
+        mov     [rdi], ax
+        mov     word [rdi + 2], 8
+        mov     word [rdi + 4], 0x8e00
+        lidt    [idtr]
+        mov     eax, ICR
+        mov     dword [rax], TO_SELF | VECTOR_OF_IT
+        sti
+        nop
 %elifdef BUG_zeros
         mov     eax, EMPTY
         jmp     rax
@@ -261,6 +277,16 @@ ap64:
         jmp     .idle
 
 returns:
+        iretq
+
+; MODE: long64  an interrupt handler  CLOBBERS: nothing
+raises_again:
+        push    rax
+        mov     eax, EOI
+        mov     dword [rax], 0
+        mov     eax, ICR
+        mov     dword [rax], TO_SELF | VECTOR_OF_IT
+        pop     rax
         iretq
 
 bits 16

@@ -121,6 +121,15 @@ CASES = (
         bochs=False,
     ),
     Case(
+        "interrupts",
+        "hang",
+        "interrupt-storm",
+        Certainty.LIKELY,
+        "interrupt 0x40 was taken",
+        culprit=None,
+        bochs=False,
+    ),
+    Case(
         "zeros",
         "hang",
         "executing-zeros",

@@ -8,23 +8,12 @@ import sys
 import time
 
 from debug.cli.observe import Wishes, observe
-from debug.failures.row import Certainty
 from debug.report import text
-from debug.report.diagnosis import Diagnosis
-from tests.sweep.guests import WHERE, Guest, SweepError, guests
+from tests.machines.healthy import alarm
+from tests.machines.packages import MachineError
+from tests.sweep.guests import Guest, guests
 
 TIMEOUT = 240.0
-
-
-def alarm(diagnosis: Diagnosis, cpus: int) -> str:
-    """What is wrong with what was said of a healthy machine; "" if nothing."""
-    if diagnosis.status != "healthy":
-        return f"status {diagnosis.status}"
-    firm = [c.row.id for c in diagnosis.causes if c.certainty is not Certainty.POSSIBLE]
-    if firm:
-        return f"called {', '.join(firm)}"
-    up = sum(1 for view in diagnosis.explanation.cpus if view.arrived is not False)
-    return "" if up == cpus else f"{up} of {cpus} CPUs are up"
 
 
 def sweep(guest: Guest, runs: int) -> int:
@@ -49,10 +38,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20, help="of each guest (20)")
     parser.add_argument("guest", nargs="*", help="lamppost, memtest86+, linux; without any: all")
     options = parser.parse_args()
-    WHERE.mkdir(parents=True, exist_ok=True)
     try:
         chosen = [g for g in guests() if not options.guest or g.name in options.guest]
-    except SweepError as error:
+    except MachineError as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 3
     results = {guest.name: sweep(guest, options.runs) for guest in chosen}

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Healthy machines that nobody here built: memtest86+ and Linux, as Debian packages them.
 
-The packages are unpacked below build/sweep, not installed.  Linux gets an init that says that it
+The packages are unpacked below build/machines, not installed.  Linux gets an init that says that it
 runs, and then sleeps.
 """
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from debug.kernel.machine import ROOT, Kernel
+from debug.kernel.machine import Kernel
+from tests.machines import packages
+from tests.machines.images import bzimage
 
-WHERE = ROOT / "build" / "sweep"
 INIT_SAYS = "lamppost: init is running"
 
 _INIT = f"""
@@ -33,10 +33,6 @@ end:
 """
 
 
-class SweepError(Exception):
-    """What is needed could not be had; the message says why."""
-
-
 @dataclass(frozen=True)
 class Guest:
     """One healthy machine: its command line for a number of CPUs, and what it says when it is up."""
@@ -48,9 +44,9 @@ class Guest:
 
 
 def guests() -> list[Guest]:
-    """All of them, fetched and built.  Raises SweepError."""
-    memtest = file_of("memtest86+", "boot/memtest86+x64.bin")
-    linux = file_of(newest_linux(), "boot/vmlinuz-*")
+    """All of them, fetched and built.  Raises MachineError."""
+    memtest = packages.file("memtest86+", "boot/memtest86+x64.bin")
+    linux = bzimage()
     initrd = _initrd()
     return [
         Guest("lamppost", None, lambda n: Kernel(cpus=n).qemu(), (1, 2, 3, 4, 8, 16, 64)),
@@ -75,38 +71,11 @@ def _qemu(cpus: int, kernel: Path) -> tuple[str, ...]:
     return (*machine, "-kernel", str(kernel))
 
 
-def _run(*argv: str, cwd: Path = WHERE) -> str:
-    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        raise SweepError(f"{' '.join(argv)}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def newest_linux() -> str:
-    depends = _run("apt-cache", "depends", "linux-image-cloud-amd64", cwd=ROOT).splitlines()
-    found = [line.split()[-1] for line in depends if "Depends: linux-image-" in line]
-    if not found:
-        raise SweepError("apt-cache names no kernel for linux-image-cloud-amd64: apt-get update")
-    return found[0]
-
-
-def file_of(package: str, pattern: str) -> Path:
-    """A file of a Debian package, unpacked where nothing else is."""
-    tree = WHERE / package
-    if not list(tree.glob(pattern)):
-        tree.mkdir(parents=True, exist_ok=True)
-        _run("apt-get", "-q", "download", package, cwd=tree)
-        (archive,) = tree.glob("*.deb")
-        _run("dpkg-deb", "-x", str(archive), str(tree))
-        archive.unlink()
-    return next(iter(sorted(tree.glob(pattern))))
-
-
 def _initrd() -> Path:
     """A cpio archive (newc) with /init and the device that it writes to."""
-    source, program = WHERE / "init.s", WHERE / "init"
+    source, program = packages.WHERE / "init.s", packages.WHERE / "init"
     source.write_text(_INIT)
-    _run("gcc", "-nostdlib", "-static", "-o", str(program), str(source))
+    packages.run("gcc", "-nostdlib", "-static", "-o", str(program), str(source))
     entries = [
         ("dev", 0o040755, b"", (0, 0)),
         ("dev/console", 0o020600, b"", (5, 1)),
@@ -114,7 +83,7 @@ def _initrd() -> Path:
         ("TRAILER!!!", 0, b"", (0, 0)),
     ]
     archive = b"".join(_member(number, *entry) for number, entry in enumerate(entries, 1))
-    path = WHERE / "initrd"
+    path = packages.WHERE / "initrd"
     path.write_bytes(archive)
     return path
 

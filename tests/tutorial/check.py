@@ -14,9 +14,10 @@ from typing import Optional, Sequence
 
 from debug.cli.exit_codes import ExitCode
 from debug.cli.guard import guarded
-from debug.cli.observe import observe
+from debug.cli.observe import Wishes, observe
 from debug.evidence import StageEvent
 from debug.explain.model import Explanation, Status
+from debug.kernel.arrival import Arrival
 from debug.kernel.demo import watch
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
 from debug.stages.elf import table_for
@@ -67,8 +68,8 @@ def chain_of(explanation: Explanation) -> list[str]:
     return [vector(v).mnemonic for v in once] + end
 
 
-def difference(boot: Boot, events: Sequence[StageEvent], came: Explanation) -> Optional[str]:
-    """The first thing of a boot that is not as expected, in words; None if all is."""
+def stage_difference(boot: Boot, events: Sequence[StageEvent]) -> Optional[str]:
+    """The first stage of a boot that is not as expected, in words; None if all are."""
     table = table_for(None)
     drawn = lanes(events, table)
     for lane in drawn:
@@ -78,6 +79,14 @@ def difference(boot: Boot, events: Sequence[StageEvent], came: Explanation) -> O
     aps = len({lane.apic_id for lane in drawn if not lane.is_bsp})
     if aps != boot.aps:
         return f"{aps} of the {boot.cpus - 1} APs lit a lamp, expected {boot.aps}"
+    return None
+
+
+def difference(boot: Boot, events: Sequence[StageEvent], came: Explanation) -> Optional[str]:
+    """The first thing of a boot that is not as expected, in words; None if all is."""
+    wrong = stage_difference(boot, events)
+    if wrong is not None:
+        return wrong
     if boot.chain is not None:
         chain = chain_of(came)
         unlike = compare(boot.chain, chain)
@@ -97,13 +106,28 @@ def command_line(boot: Boot, kernel: Kernel) -> Sequence[str]:
     return [boot.image if boot.image and word == str(kernel.elf) else word for word in ours]
 
 
+def is_open(boot: Boot) -> bool:
+    """Whether a boot that was as expected so far stays so whatever comes."""
+    return boot.chain is None and all(
+        not lane or lane[-1] == WILDCARD for lane in (boot.bsp, boot.ap)
+    )
+
+
+def wishes(boot: Boot, kernel: Kernel) -> Wishes:
+    """How a boot is watched: until it is as expected if that can be seen, else to its end."""
+    if not is_open(boot):
+        return watch(kernel)
+    arrival = Arrival(lambda events: bool(events) and stage_difference(boot, events) is None)
+    return replace(watch(kernel), on_output=arrival.take, stop_when=arrival.is_over)
+
+
 def check(exercise: Exercise, kernel: Kernel) -> int:
     """Boot and compare; prints the first difference."""
     for program in host.others():
         print(f"note: {program}")
     for boot in exercise.boots:
         kernel = replace(kernel, cpus=boot.cpus, options=boot.options)
-        seen = observe(command_line(boot, kernel), watch(kernel))
+        seen = observe(command_line(boot, kernel), wishes(boot, kernel))
         wrong = difference(boot, seen.evidence.stages, seen.explanation)
         if wrong is not None:
             print(f"{exercise.chapter}: not yet\n  {wrong}")

@@ -43,7 +43,7 @@ KINDS = (
     Kind(r"\b[A-Za-z_][\w.]*\+", r"0x[0-9a-f]+", _END),
     Kind(r"<[\w.]+\+", r"\d+", "(?=>)"),
     # lines of source files: the diagnoser's way to say it, GDB's, and before a line that it prints
-    Kind(r"\b[\w/]+\.(?:asm|inc|c|h):", r"\d+", r"\b"),
+    Kind(r"\b(?:[\w/]+\.(?:asm|inc|c|h)|Makefile):", r"\d+", r"\b"),
     Kind(r"\bfile [\w/]+\.(?:asm|inc|c|h), line ", r"\d+", r"\b"),
     Kind("^", r"\d+", r"(?=\t)"),
     # offsets in the trampoline's page: nm's, objdump's, QEMU's IP, and its relocations in pairs

@@ -12,11 +12,13 @@ import pytest
 from debug.cli.errors import CommandError
 from debug.evidence import StageEvent
 from debug.explain.model import Explanation, Status, Step
+from debug.kernel.arrival import Arrival, all_arrived
+from debug.stages.checksum import encode
 from debug.stages.elf import table_for
 from debug.stages.lanes import lanes
 from tests.tutorial import host
 from tests.tutorial.chapter import Outcome
-from tests.tutorial.check import chain_of, difference, lane_difference
+from tests.tutorial.check import chain_of, difference, is_open, lane_difference, stage_difference
 from tests.tutorial.exercise import load, read
 
 HEALTHY = Explanation(Status.HEALTHY, "")
@@ -121,3 +123,37 @@ def test_a_reason_stands_for_all_the_lines_that_differ() -> None:
     outcome = Outcome([f"README.md:{line}: differs" for line in range(30)])
     assert outcome.report(["another QEMU"]) == ("another QEMU\nREADME.md:0: differs\n(and 29 more)")
     assert len(outcome.report([]).splitlines()) == 30
+
+
+def frames(*came: StageEvent) -> bytes:
+    """What these CPUs write."""
+    return b"".join(encode(e.apic_id, e.code, e.argument, i) for i, e in enumerate(came))
+
+
+def test_a_boot_is_over_when_every_cpu_has_lit_its_last_stage() -> None:
+    arrival = Arrival(all_arrived(2))
+    assert not arrival.is_over()
+    arrival.take(frames(*events("b0 ca")))
+    assert not arrival.is_over(), "CPU 1 has lit nothing"
+    arrival.take(frames(*events("10 a6", 1)))
+    assert not arrival.is_over(), "CPU 1 is on its way"
+    arrival.take(encode(1, 0xA7, None, 2)[:6])
+    assert not arrival.is_over(), "half a frame"
+    arrival.take(encode(1, 0xA7, None, 2)[6:])
+    assert arrival.is_over()
+
+
+def test_an_exercise_is_waited_for_until_it_is_right() -> None:
+    (boot,) = read("00", {"cpus": 2, "bsp": "b0 …", "ap": "10 … 90 …"}).boots
+    assert is_open(boot)
+    arrival = Arrival(lambda came: stage_difference(boot, came) is None)
+    arrival.take(frames(*events("b0"), *events("10", 1)))
+    assert not arrival.is_over()
+    arrival.take(encode(1, 0x90, None, 1))
+    assert arrival.is_over()
+
+
+@pytest.mark.parametrize("more", [{"bsp": "b0 b1"}, {"chain": "#UD shutdown"}])
+def test_what_may_still_become_wrong_is_watched_to_its_end(more: dict[str, str]) -> None:
+    (boot,) = read("00", {"cpus": 1, **more}).boots
+    assert not is_open(boot)

@@ -194,6 +194,24 @@ class FarJumpAstray(Finding):
 
 
 @dataclass(frozen=True)
+class JumpInRealMode(Finding):
+    """The trampoline's far jump was executed with CR0.PE=0."""
+
+    at: int  # physical address of the instruction
+    selector: int
+    target: int
+    wrong: int  # where it led
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"it is in real mode with the trampoline's GDT loaded: CR0.PE is 0 behind the far jump"
+            f" at {self.at:#x}",
+            f"in real mode {self.selector:#x}:{self.target:#x} is no descriptor but the address"
+            f" {self.wrong:#x}",
+        )
+
+
+@dataclass(frozen=True)
 class StartedAgain(Finding):
     """The CPU was in its first stage more than once."""
 

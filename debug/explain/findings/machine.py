@@ -125,6 +125,21 @@ class KernelAbsent(Finding):
 
 
 @dataclass(frozen=True)
+class InterruptFlood(Finding):
+    """A hardware interrupt that is raised again before the interrupted code executes anything."""
+
+    vector: int
+    where: str
+    times: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"interrupt {self.vector:#x} was taken {self.times} times in a row at {self.where}, and"
+            " the code there did not go on in between",
+        )
+
+
+@dataclass(frozen=True)
 class InterruptStorm(Finding):
     """The same exception again and again, delivered each time."""
 

@@ -553,10 +553,13 @@ ROWS = (
         ("AP never starts", "AP waits for SIPI"),
         "the CPU is in the wait-for-SIPI state, or where the firmware parked it",
         "the CPU executes code of the kernel",
-        "observe the IPIs (lamppost run does), then check destination and vector",
+        "observe the IPIs (lamppost run does), then check destination and vector; if both are right on"
+        " an emulator and the AP stays away on real hardware, no evidence tells these apart: pauses"
+        " that are too short (10 ms after INIT, 200 us after each of two SIPIs), and a platform that"
+        " wakes its CPUs through the mailbox of ACPI (MADT type 10H) and ignores SIPIs",
         "MP Initialization Protocol Algorithm for MP Systems",
         chapters.WAKING,
-        ("AP0-01", "AP0-02", "AP0-14", "AP0-15"),
+        ("AP0-01", "AP0-02", "AP0-12", "AP0-14", "AP0-15", "AP0-18"),
         _waits,
     ),
     Row(

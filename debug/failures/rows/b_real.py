@@ -15,6 +15,7 @@ from debug.explain.findings import (
     FarJumpAstray,
     FatalException,
     InterruptStorm,
+    JumpInRealMode,
     Laxness,
     ModeTrap,
     ModeTrapKind,
@@ -133,6 +134,8 @@ def _incomplete(evidence: Evidence, explanation: Explanation) -> Optional[Match]
         reached = explanation.first(StageReached, filler.cpu)
         if reached is None or filler.rip == page:
             continue  # nothing says that its code ran
+        if explanation.first(ModeTrap, filler.cpu) is not None:
+            continue  # it took its code for that of another mode, and went astray
         text = f"it ran the code at the start of its page {page:#x} before"
         return certain(filler, reached, extra=(text,))
     return None
@@ -211,6 +214,13 @@ def _astray(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return replace(certain(found, explanation.first(PageFault, found.cpu), there), order=-1)
 
 
+def _unprotected(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(JumpInRealMode)
+    if found is None or explanation.status in (Status.HEALTHY, Status.PANIC):
+        return None
+    return likely(found)
+
+
 ROWS = (
     Row(
         "far-jump-not-relocated",
@@ -235,12 +245,13 @@ ROWS = (
         Place.REAL16,
         ("#GP(0x08) at the far jump", "triple fault at ljmp", "gate type 0 unsupported"),
         "a selector was refused, and the memory at GDTR's base is zeros, filler or no descriptors",
-        "the descriptors at GDTR's base are the intended ones",
+        "the descriptors at GDTR's base are the intended ones; what its null entry holds does not"
+        " matter, even the pseudo-descriptor itself",
         "put the GDT's linear address into the pseudo-descriptor (relocate it), and load DS from"
         " CS before lgdt reads it",
         "Segment Descriptor Tables",
         chapters.PROTECTED_MODE,
-        ("B16-01", "B16-02", "B16-03", "AP1-06", "AP1-08", "AP2-01", "B32-05"),
+        ("B16-01", "B16-02", "B16-03", "AP1-06", "AP1-08", "AP1-14", "AP2-01", "B32-05"),
         _gdt_base,
         ("trampoline-gdt-base", "ap-ds-not-set", "ap-gdt-high-half"),
     ),
@@ -349,11 +360,12 @@ ROWS = (
         ("RIP runs away", "Trying to execute code outside RAM", "add [rax], al"),
         "the 16 bytes at the instruction pointer are zeros or 0xff, or no memory answers there",
         "the bytes are code",
-        "look at the last jump: a link-time address, a wrong segment base, or an image that was"
-        " not loaded there",
+        "look at the last jump: a link-time address, a wrong segment base (a boot sector may be entered"
+        " at 07C0:0000 as well as at 0000:7C00: jump far to the CS that the code was linked for), or"
+        " an image that was not loaded there",
         "Instruction Pointer",
         chapters.REAL_MODE,
-        ("HANG-02", "B16-13", "AP1-05", "AP1-07", "B16-19", "FW-06"),
+        ("HANG-02", "B16-13", "AP1-05", "AP1-07", "B16-16", "B16-19", "FW-06"),
         _zeros,
     ),
     Row(
@@ -397,6 +409,7 @@ ROWS = (
         ("B16-09", "BLD-05"),
         _code16,
         ("ap-code-16-bit",),
+        over=("executing-poison", "executing-zeros"),
     ),
     Row(
         "long-segment-too-early",
@@ -439,6 +452,20 @@ ROWS = (
         ("B16-11",),
         _pg_without_pe,
         ("ap-paging-without-protection",),
+    ),
+    Row(
+        "protection-not-enabled",
+        "the trampoline's far jump was executed in real mode: CR0.PE was not set",
+        Place.REAL16,
+        ("AP executes the BIOS", "far jump lands in the interrupt vector table", "CS is 0x0008"),
+        "a CPU in real mode away from the trampoline, with the GDT loaded that its far jump needs",
+        "CR0.PE is 1, or the GDT was not loaded",
+        "set CR0.PE before the far jump",
+        "Switching to Protected Mode",
+        chapters.PROTECTED_MODE,
+        (),
+        _unprotected,
+        over=("ap-missing", "real-mode-fault-loop", "executing-zeros", "ap-silent-in-real-mode"),
     ),
     Row(
         "real-mode-fault-loop",

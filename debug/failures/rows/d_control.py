@@ -225,10 +225,11 @@ ROWS = (
         ("#GP at mov cr4", "#GP at wrmsr EFER", "attempt to set reserved bits"),
         "the value written has a bit set that no CPU has",
         "all set bits exist",
-        "name the bits; write sums of names, not constants",
+        "name the bits; write sums of names, not constants, and assign them: a bit that the firmware"
+        " left set stays set where bits are only added",
         "Control Registers",
         chapters.LONG_MODE,
-        ("B32-08",),
+        ("B32-08", "FW-02"),
         _control(Check.RESERVED_BITS),
     ),
     Row(

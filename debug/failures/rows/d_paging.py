@@ -21,6 +21,7 @@ from debug.explain.model import Explanation
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely
 from debug.x86.page_entries import Reason
+from debug.x86.registers import Cr0
 
 LOW = 1 << 32  # identity maps for bring-up lie below
 
@@ -55,7 +56,27 @@ def _cr3_zero(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             if _stale_segments(explanation, fault):
                 return likely(fault, extra=("CR3 is 0",))
             return certain(fault, extra=("CR3 is 0",))
-    return None
+    return _vectors_walked(evidence, explanation)
+
+
+_IN_ROM = (0xC000, 0xFFFF)  # the segments that the BIOS's vectors name
+_VECTORS = 32
+
+
+def _vectors_walked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """With CR3 0 the BIOS's vectors are walked as tables, and what they map by chance is executed."""
+    step = next((s for s in explanation.chain if s.registers is not None), None)
+    if step is None or step.registers is None or step.cpu != explanation.culprit:
+        return None
+    cr0, cr3 = step.registers.get("cr0"), step.registers.get("cr3")
+    if cr3 != 0 or not (cr0 or 0) & Cr0.PG:
+        return None
+    data = evidence.memory.read(0, 4 * _VECTORS)
+    words = (int.from_bytes((data or b"")[at : at + 4], "little") for at in range(0, 128, 4))
+    if sum(_IN_ROM[0] <= word >> 16 <= _IN_ROM[1] for word in words) * 2 < _VECTORS:
+        return None
+    text = "CR3 is 0, and the BIOS's interrupt vectors are at address 0: they are no page tables"
+    return certain(cpu=step.cpu, extra=(text,))
 
 
 def _cr3_truncated(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

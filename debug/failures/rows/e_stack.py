@@ -166,7 +166,7 @@ ROWS = (
         chapters.STACKS,
         ("STK-05", "PG-23"),
         _stack_overflow,
-        ("ap-stack-overflow",),
+        ("ap-stack-overflow", "thread-stack-overflow"),
     ),
     Row(
         "stack-bottom-as-top",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import EventKind, Evidence
+from debug.evidence import EventKind, Evidence, ExceptionEvent
 from debug.explain.findings import (
     BspRestarted,
     ConsoleSays,
@@ -105,12 +105,39 @@ def _pic(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             continue  # in real mode the PIC's vectors are where the BIOS wants them
         text = f"hardware interrupt {event.vector:#x} arrived in protected mode"
         return certain(cpu=event.cpu, extra=(text, *words(failed, reported)))
+    if (taken := _taken_for_an_exception(evidence)) is not None:
+        return likely(cpu=taken.cpu, extra=_TAKEN)
     told = next(
         (f for f in explanation.all(ConsoleSays) if f.topic == "df-without-error-code"), None
     )
     if told is not None:
         text = "the RIP that it reports is a code selector: no error code was on the stack"
         return likely(reported, told, extra=(text,))
+    return None
+
+
+_WITH_CODE = (8, 10, 11, 12, 13, 14)  # a handler of these takes an error code off the stack
+_HANDLER = 0x200  # bytes of stack that it uses
+_TAKEN = (
+    "a hardware interrupt with the vector of an exception that has an error code was delivered in"
+    " protected mode",
+    "the next exception was raised before its handler returned: no error code was on the stack",
+)
+
+
+def _taken_for_an_exception(evidence: Evidence) -> Optional[ExceptionEvent]:
+    """An IRQ whose handler, a kernel's, expects an error code and fails at its return."""
+    for one, following in zip(evidence.events, evidence.events[1:]):
+        if one.kind is not EventKind.HARDWARE_INTERRUPT or one.vector not in _WITH_CODE:
+            continue
+        rsp, after = one.registers.get("rsp"), following.registers.get("rsp")
+        cr0, idtr = one.registers.get("cr0") or 0, one.registers.idtr
+        if rsp is None or after is None or idtr is None or one.cpu != following.cpu:
+            continue
+        inside = 0 < rsp - after < _HANDLER and one.registers.rip != following.registers.rip
+        firmware = idtr.base in range(0xC0000, 0x100000) or not idtr.base
+        if cr0 & 1 and inside and not firmware and following.kind is EventKind.EXCEPTION:
+            return one
     return None
 
 
@@ -122,15 +149,19 @@ def _consequence(explanation: Explanation, failed: DeliveryFailed) -> bool:
 
 
 def _stack_of_tss(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    checks = (Check.STACK_UNMAPPED, Check.STACK_NON_CANONICAL)
+    checks = (Check.STACK_UNMAPPED, Check.STACK_NON_CANONICAL, Check.STACK_SELECTOR)
     for failed in explanation.all(DeliveryFailed):
-        if failed.check in checks and ("IST" in failed.stack or "TSS" in failed.stack):
+        of_tss = failed.check is Check.STACK_SELECTOR or "TSS" in failed.stack
+        if failed.check in checks and of_tss:
             return possible(failed) if _consequence(explanation, failed) else certain(failed)
     return None
 
 
 def _tss(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    checks = (Check.TSS_MISSING, Check.TSS_LIMIT, Check.TSS_UNMAPPED, Check.STACK_SELECTOR)
+    told = next((f for f in explanation.all(ConsoleSays) if f.topic == "invalid-tss"), None)
+    if told is not None:
+        return certain(told)  # QEMU gives up where a CPU raises #TS
+    checks = (Check.TSS_MISSING, Check.TSS_LIMIT, Check.TSS_UNMAPPED)
     for failed in explanation.all(DeliveryFailed):
         if failed.check in checks:
             return possible(failed) if _consequence(explanation, failed) else certain(failed)
@@ -143,7 +174,8 @@ ROWS = (
         "an IRQ of the PIC arrived with a vector of the exceptions",
         Place.DELIVERY,
         ("double fault right after sti", "INT 8 is the timer", "IRQ0 taken for #DF"),
-        "a hardware interrupt with vector 8 to 15 in protected mode",
+        "a hardware interrupt with vector 8 to 15 in protected mode began the end, or its handler failed"
+        " at its return",
         "the vector was raised by an instruction",
         "remap or mask both PICs before interrupts are allowed",
         "External Interrupts Received at Processor Pins",
@@ -151,6 +183,7 @@ ROWS = (
         ("IRQ-01", "B16-17"),
         _pic,
         ("pic-not-masked", "sti-before-idt"),
+        over=("iret-frame-bad", "handler-returns-to-fault"),
     ),
     Row(
         "interrupt-without-gate",
@@ -287,10 +320,11 @@ ROWS = (
     ),
     Row(
         "tss-stack-bad",
-        "the stack that the TSS names for the handler (IST or RSP0) is not usable",
+        "the stack that the TSS names for the handler (IST, RSP0, SS0:ESP0) is not usable",
         Place.DELIVERY,
         ("#PF at 0xfffffffffffffff8 with a good RSP", "double fault handler never runs"),
-        "the frame was to go to an IST or RSP0 stack, which is 0, unmapped or not canonical",
+        "the frame was to go to a stack of the TSS, which is 0, unmapped or not canonical, or SS0 is"
+        " no stack segment of ring 0",
         "the stack of the TSS is mapped",
         "fill in RSP0 and every IST that a gate names, each with the end of a mapped stack",
         "Interrupt Stack Table",
@@ -303,8 +337,8 @@ ROWS = (
         "tss-missing",
         "a stack switch was needed and there is no usable TSS",
         Place.DELIVERY,
-        ("#TS while delivering", "no TSS loaded", "SS0 is null"),
-        "TR is null, its limit is too small, its page is not mapped, or SS0 is not valid",
+        ("#TS while delivering", "no TSS loaded", "invalid tss type"),
+        "TR is null, its limit is too small, or its page is not mapped",
         "TR names a TSS with the stack that is needed",
         "load TR with a TSS of 104 bytes or more on every CPU before the first stack switch",
         "Task-State Segment (TSS)",

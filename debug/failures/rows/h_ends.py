@@ -126,10 +126,11 @@ ROWS = (
         "the BSP executes the BIOS when the machine is stopped, and no IPI of a kernel was seen",
         "it executes the kernel",
         "check the boot device and the image; a slow accelerator needs a longer --timeout; a kernel"
-        " that calls the BIOS and waits there looks the same",
+        " that calls the BIOS and waits there looks the same, and so does an image that UEFI refuses to"
+        " start (its own console says why: signature, a section writable and executable)",
         "",
         chapters.FIRST_LIGHT,
-        ("BLD-01",),
+        ("BLD-01", "FW-09"),
         _firmware,
         over=("no-sipi", "ap-waits-for-sipi", "ap-missing"),
     ),

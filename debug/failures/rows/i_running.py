@@ -13,6 +13,7 @@ from debug.explain.findings import (
     HaltedForever,
     IdtStatus,
     PageFault,
+    PanicMessage,
     Spinning,
     StageReached,
 )
@@ -23,6 +24,8 @@ from debug.x86.exceptions import GP, NP, PF, SS, TS, UD
 
 
 def _self_jump(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    if explanation.first(PanicMessage) is not None:
+        return None  # where a panic ends
     for loop in explanation.all(Spinning):
         if loop.self_jump and explanation.status is not Status.HEALTHY:
             reached = explanation.first(StageReached, loop.cpu)

@@ -9,6 +9,7 @@ from debug.evidence import Evidence
 from debug.explain.findings import (
     ExecutingFiller,
     HaltedForever,
+    InterruptFlood,
     InterruptStorm,
     PortPolled,
     Spinning,
@@ -102,6 +103,13 @@ def _returns(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return certain(storm)
 
 
+def _flood(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(InterruptFlood)
+    if found is None or explanation.status not in (Status.HANG, Status.MISSING_CPU):
+        return None
+    return likely(found)
+
+
 def _device(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A loop of a few instructions around IN: nothing but the device can end it."""
     if explanation.status not in (Status.HANG, Status.MISSING_CPU):
@@ -114,6 +122,21 @@ def _device(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 ROWS = (
+    Row(
+        "interrupt-storm",
+        "a hardware interrupt comes again and again, and nothing else is executed",
+        Place.RUNNING,
+        ("interrupt storm", "irq nobody cared", "hangs right after sti", "timer too fast"),
+        "the last interrupts are one vector, each taken at the same instruction",
+        "the interrupted code goes on between two of them",
+        "let the handler clear the cause at the device before it acknowledges the interrupt"
+        " controller; give a timer a longer period than its handler takes",
+        "",
+        chapters.EXCEPTIONS,
+        ("HANG-01",),
+        _flood,
+        over=(*_OVER, "flag-never-set", "lock-not-released", "cpu-there-not-seen", "ap-missing"),
+    ),
     Row(
         "device-not-ready",
         "a CPU polls a port until a device answers, and it does not",

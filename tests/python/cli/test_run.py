@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -196,6 +197,32 @@ def test_a_signal_leaves_nothing(scene: Scene, number: signal.Signals) -> None:
         assert said, "Ctrl-C ends the machine, and what it did is still told"
     else:
         assert child.returncode == 128 + number
+    scene.nothing_is_left()
+
+
+@pytest.mark.skipif(not shutil.which("bochs"), reason="bochs is not installed")
+def test_ctrl_c_on_bochs_tells_where_the_cpus_stand_and_that_there_is_no_core(scene: Scene) -> None:
+    image = boot_sector(scene.folder, "serial.asm", f"GUEST={ECHO}")
+    image.write_bytes(image.read_bytes().ljust(1440 << 10, b"\0"))
+    machine = ("ata0-master: type=none", f"floppya: 1_44={image}, status=inserted", "boot: floppy")
+    serial = f"com1: enabled=1, mode=file, dev={scene.folder}/serial"
+    bochs = ("bochs", "-q", "-f", str(TREE / "bochsrc"), *machine, serial)
+    child = subprocess.Popen(
+        scene.argv("--core", "core", "--timeout", str(LIMIT), "--until", "never", "--", *bochs),
+        cwd=scene.folder,
+        env=scene.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stderr is not None
+    before = child.stderr.readline()
+    assert any(b"ready" in line for line in child.stderr)  # the guest runs
+    child.send_signal(signal.SIGINT)
+    said, complained = child.communicate(timeout=LIMIT)
+    assert child.returncode == ExitCode.INTERRUPTED, complained
+    assert b"CPU 0" in said and b"spinning" in said
+    assert b"Bochs writes no core" in before and b"was not written" in said
     scene.nothing_is_left()
 
 

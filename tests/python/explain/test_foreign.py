@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
+from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     GDT,
@@ -263,6 +263,8 @@ def test_a_guest_that_waits_for_a_key_is_healthy_though_others_wait_for_its_lock
     found = polls(keyboard, 5, 0x64)
     assert found.status == "healthy" and named(found) == []
     assert any("keyboard controller's status" in note for note in found.explanation.notes)
+    panicked = "ba 64 00 00 00 ec a8 01 eb fe"  # behind it: jmp $
+    assert polls(panicked, 8, 0x64).status == "hang"
     full = "ba 64 00 00 00 ec a8 02 75 f6"  # bit 1: the controller has not taken what was sent
     assert polls(full, 5, 0x64).status == "hang"
 
@@ -293,3 +295,63 @@ def test_an_mp_table_that_lists_one_cpu_of_a_socket_is_told() -> None:
     assert any("lists 1 of 2 CPUs" in line for line in found.match.evidence)
     machine.ram.write(0xF6010, b"x")  # the checksum is wrong: it may be no table
     assert not any("lists" in e for e in diagnose(machine.evidence()).causes[0].match.evidence)
+
+
+def test_the_jump_to_itself_where_a_panic_ends_is_not_the_cause() -> None:
+    machine = Machine()
+    machine.console = "cpu0: panic: trap\n"
+    machine.ram.write(KERNEL_PHYSICAL + 0x1000, b"\xeb\xfe")
+    machine.stop(registers(rip=KERNEL + 0x1000, rsp=STACKS + 0x4000))
+    assert named(diagnose(machine.evidence()))[0] == ("kernel-panic", "certain")
+
+
+def test_cpus_behind_one_that_went_astray_miss_no_sipi() -> None:
+    """The BSP starts one after the other, and waits for each."""
+    machine = Machine().sipi()
+    machine.expected = 3
+    third = Cpu(2, registers("prot32", rip=0xFD09A), apic_id=2, halted=True, executed=True)
+    spins = registers(rip=KERNEL + 0x4000, rsp=KERNEL + 0x9000)
+    machine.ram.write(KERNEL_PHYSICAL + 0x4000, bytes.fromhex("f3 90 eb fc"))
+    machine.bsp = replace(machine.bsp, registers=spins, halted=False)
+    machine.stop(registers("prot32", rip=0x105001), moved=True)
+    evidence = machine.evidence()
+    found = diagnose(replace(evidence, cpus=(*evidence.cpus, third)))
+    assert found.status == "missing-cpu"
+    assert "no-sipi" not in [row for row, _ in named(found)]
+
+
+def test_aps_that_uefi_parked_are_no_hang_while_its_drivers_run() -> None:
+    """An EFI program that starts no CPU: the firmware's own IPIs are all there are."""
+    machine = Machine().sipi()
+    image = bytearray(0x400)
+    image[:2], image[0x3C] = b"MZ", 0x80
+    image[0x80:0x84], image[0x98:0x9A] = b"PE\0\0", b"\x0b\x02"
+    image[0x98 + 0x38 : 0x98 + 0x3C] = struct.pack("<I", 0x8000)
+    image[0x98 + 0x44] = 11
+    machine.ram.write(KERNEL_PHYSICAL + 0x2000, bytes(image))
+    idle = registers(rip=KERNEL + 0x4001, rflags=0x202, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=idle)
+    parked = registers(rip=KERNEL + 0x5001, rflags=2, rsp=STACKS + 5 * PAGE - 16)
+    found = diagnose(machine.stop(parked, halted=True).evidence())
+    assert found.status == "unknown" and named(found) == [("kernel-not-reached", "likely")]
+    machine.ram.write(KERNEL_PHYSICAL + 0x2000, b"\0\0")
+    assert diagnose(machine.evidence()).status == "hang"
+
+
+def test_a_cpu_that_halts_in_its_handler_halts_for_the_exception() -> None:
+    """It was delivered, and the handler gave up without a word."""
+    machine = Machine().sipi()
+    machine.expected = 2
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 4)
+    machine.ram.write(CODE, JUMP[:5] + b"\x70\0")
+    flat = Segment(0x18, 0, 0xFFFFFFFF, 0xC09B00)
+    raised = registers("prot32", rip=CODE, idtr=NULL_IDT, cs=flat)
+    event = ExceptionEvent(EventKind.EXCEPTION, 13, raised, 0x70, None, 1)
+    machine.events.append(event)
+    machine.stop(registers(rip=KERNEL + 2, rflags=2, rsp=STACKS + 5 * PAGE), halted=True)
+    found = diagnose(machine.evidence())
+    assert found.status == "hang"
+    assert named(found)[0] == ("far-jump-beyond-gdt", "certain")
+    later = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, raised, None, None, 1)
+    machine.events.append(later)
+    assert named(diagnose(machine.evidence()))[0][0] != "far-jump-beyond-gdt"

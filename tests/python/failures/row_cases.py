@@ -15,6 +15,7 @@ from tests.python.evidence_builder import (
     GDT,
     IDT,
     KERNEL,
+    KERNEL_PHYSICAL,
     NULL_IDT,
     NX,
     PAGE,
@@ -777,6 +778,31 @@ def _() -> Machine:
     machine = Machine()
     machine.console = "hello\npanic: out of frames\n"
     return machine
+
+
+@case("protection-not-enabled", "likely", healthy)
+def _() -> Machine:
+    """A page with `ljmp 0x8:...` and its GDT; the AP has come to the BIOS in real mode."""
+    machine = Machine().sipi()
+    machine.expected = 2
+    machine.ram.write(TRAMPOLINE + 0x40, bytes.fromhex("66 ea 80 80 00 00 08 00"))
+    here = registers("real", rip=0x53, cs=segment(0xFFF0, 0xFFF00, 0xFFFF, 0x9B00))
+    return machine.stop(here, moved=True)
+
+
+@case("interrupt-storm", "likely", lambda: flooded(b"\xf4"))
+def _() -> Machine:
+    return flooded(b"\x90")
+
+
+def flooded(interrupted: bytes) -> Machine:
+    """The AP takes one interrupt at the same place behind this instruction, and nothing else."""
+    machine = Machine()
+    machine.ram.write(KERNEL_PHYSICAL + 0x1000, interrupted + b"\x90\x90\x90")
+    here = registers(rip=KERNEL + 0x1001, rflags=0x202, rsp=STACKS + 0x4000)
+    taken = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x40, here, None, None, 1)
+    machine.events += [taken] * 40
+    return machine.stop(here, moved=False)
 
 
 @case("device-not-ready", "likely", healthy)

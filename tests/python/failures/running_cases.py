@@ -168,6 +168,22 @@ def turns_paging_on(task: int) -> Machine:
     return machine.kill(regs, 13, 0)
 
 
+def at_the_vectors(cr3: int) -> Machine:
+    """32-bit paging with the BIOS's vectors at 0; some code that they map by chance raises #GP."""
+    machine = Machine()
+    machine.ram.write(0, struct.pack("<I", 0xF000FF53) * 256)
+    regs = registers("prot32", cr0=0x80000011, cr3=cr3, rip=0x8103, idtr=NULL_IDT)
+    return machine.kill(regs, 13, 0, cpu=0)
+
+
+def early(stack: int) -> Machine:
+    """32-bit code without paging that ran off into zeros, with its stack here."""
+    machine = Machine()
+    regs = registers("prot32", rip=0x200000, rsp=stack, ss=segment(DATA, flags=0xC09300))
+    machine.bsp = replace(machine.bsp, registers=regs, halted=False, moved=True)
+    return machine
+
+
 # Ends.
 
 
@@ -189,6 +205,8 @@ CASES = (
         lambda: pausing(both=True),
         lambda: pausing(both=False),
     ),
+    Case("cr3-zero", "certain", lambda: at_the_vectors(0), lambda: at_the_vectors(0x20000)),
+    Case("stack-outside-memory", "likely", lambda: early(0xF8000), lambda: early(0x90000)),
     Case("endless-loop", "possible", lambda: looping(moved=False), lambda: looping(moved=True)),
     Case(
         "flag-never-set",

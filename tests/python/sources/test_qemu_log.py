@@ -186,6 +186,19 @@ def test_floods_are_bounded() -> None:
     assert events[0].sequence == 0
 
 
+def test_the_start_of_an_ap_is_found_in_the_middle_of_a_flood() -> None:
+    flood = ("check_exception old: 0xffffffff new 0xe\n" + record("0e")) * 4000
+    sent = "apic_mem_writel 0x310 = 0x01000000\napic_mem_writel 0x300 = 0x{}\n"
+    reader = LogReader()
+    for part in (flood, sent.format("0000c500"), flood, sent.format("0000060f"), flood):
+        reader.feed(part.encode())
+    ipis = log_evidence(reader.result()).ipis
+    assert [(ipi.kind, ipi.destination) for ipi in ipis] == [
+        (IpiKind.INIT, 1),
+        (IpiKind.SIPI, 1),
+    ]
+
+
 def test_no_escape_sequence_survives() -> None:
     log = read_log([b"qemu: \x1b]0;x\x07fatal: \x1b[31mred\n7\x1b[2Jodd\n"])
     assert all(text.isprintable() for text in (*log.messages, *log.odd_lines))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Stacks before paging: where there is no RAM, a push is lost and a return reads something else."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from debug.evidence import Evidence, Registers
+from debug.explain.findings import BspInFirmware, ExecutingFiller, OutsideMemory
+from debug.explain.model import CpuState, Explanation, Status
+from debug.failures import chapters
+from debug.failures.row import Match, Place, Row, likely, words
+from debug.x86.modes import Mode, mode_of
+from debug.x86.registers import Cr0
+
+_NO_RAM = range(0xA0000, 0x100000)  # video memory, adapters' ROMs and the BIOS
+_MODES = (Mode.REAL, Mode.PROTECTED16, Mode.PROTECTED32)
+
+
+def _outside(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A stack pointer where nothing that is pushed can be read again."""
+    if explanation.status not in (Status.HANG, Status.TRIPLE_FAULT, Status.UNKNOWN):
+        return None
+    for view in explanation.cpus:
+        lost = (
+            *explanation.all(ExecutingFiller, view.index),
+            *explanation.all(OutsideMemory, view.index),
+        )
+        at_work = view.state in (CpuState.RUNNING, CpuState.SPINNING, CpuState.SHUT_DOWN)
+        if not at_work or explanation.first(BspInFirmware) is not None:
+            continue
+        steps = (step for step in explanation.chain if step.cpu == view.index)
+        registers = next((step.registers for step in steps if step.registers), None)
+        if registers is None:
+            registers = next((c.registers for c in evidence.cpus if c.index == view.index), None)
+        where = _stack(registers) if registers is not None else None
+        astray = bool(lost) or view.state is CpuState.SHUT_DOWN
+        if where is not None and (why := _why(evidence, where, astray)):
+            text = f"its stack pointer is {where:#x}, without paging: {why}"
+            return likely(cpu=view.index, extra=(text, *words(*lost[:1])))
+    return None
+
+
+def _stack(registers: Registers) -> Optional[int]:
+    """The physical address of the last word pushed; None where paging is on or nothing is known."""
+    rsp, stack = registers.get("rsp"), registers.segments.get("ss")
+    if rsp is None or stack is None or mode_of(registers) not in _MODES:
+        return None
+    if (registers.get("cr0") or 0) & Cr0.PG:
+        return None
+    return stack.base + (rsp & 0xFFFF if mode_of(registers) is Mode.REAL else rsp)
+
+
+def _why(evidence: Evidence, where: int, astray: bool) -> str:
+    if where - 1 in _NO_RAM:
+        return "there are ROM and video memory, where no return address stays"
+    if not astray:
+        return ""
+    seen = evidence.memory.read(0x1000, 4) is not None
+    if where > _NO_RAM.stop and seen and evidence.memory.read(where - 4, 4) is None:
+        return "no memory answers there"
+    return ""
+
+
+ROWS = (
+    Row(
+        "stack-outside-memory",
+        "the stack lies where there is no RAM: in ROM, in video memory, or beyond the end of memory",
+        Place.PROTECTED,
+        ("runs away after the first call", "ret goes to garbage", "ESP not set before push"),
+        "without paging, the stack pointer lies in ROM or video memory, or where no memory answers",
+        "the stack pointer lies in RAM (a stack over the interrupt vectors or over the image itself shows"
+        " in what it overwrote alone)",
+        "load SS and the stack pointer before the first push or call: neither a boot loader nor a BIOS"
+        " promises a stack (Multiboot leaves ESP undefined)",
+        "Stacks",
+        chapters.STACKS,
+        ("B32-06", "B16-15"),
+        _outside,
+        over=("executing-zeros", "executing-poison"),
+    ),
+)
