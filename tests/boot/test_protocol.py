@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """64 CPUs that start at the same moment: port 0xE9, COM1 and memory tell the same story.
 
-LAMPPOST_BOOTS says how many boots (default 50).  They run on single-threaded TCG, which switches
+LAMPPOST_BOOTS says how many boots (default 20).  They run on single-threaded TCG, which switches
 CPUs at every `pause` and at any time slice's end.  THREADED more run on one host thread a CPU: on a
 busy host with few cores a lock's holder can then stand still for longer than TRACE_STEAL_AFTER_MS,
 and what a steal tears must be mended.  In WITNESSED more QEMU itself testifies which CPU wrote
@@ -27,7 +27,7 @@ from tests.boot.memory import Copy, read_record
 pytestmark = pytest.mark.emulator
 
 CPUS = 64
-BOOTS = int(os.environ.get("LAMPPOST_BOOTS", "50"))
+BOOTS = int(os.environ.get("LAMPPOST_BOOTS", "20"))
 GROUPS = min(BOOTS, 10)  # so that several workers share the boots
 THREADED = 2
 WITNESSED = 5
