@@ -88,4 +88,9 @@ void descriptors_load(struct descriptor_tables *tables,
                      : "m"(gdtr), "m"(idtr), "r"(SELECTOR_DATA),
                        "i"(SELECTOR_CODE64), "r"(SELECTOR_TSS)
                      : "rax", "memory");
+
+    /* Now it has a gate and a stack; without the bit a machine check shuts
+     * the processor down [SDM 3A "Control Registers"]. */
+    if (cpuid(CPUID_FEATURES, 0).edx & CPUID_1_EDX_MCE)
+        write_cr4(read_cr4() | CR4_MCE);
 }

@@ -14,6 +14,7 @@
 #define CR0_PG 0x80000000u
 
 #define CR4_PAE        0x00000020u
+#define CR4_MCE        0x00000040u
 #define CR4_PGE        0x00000080u
 #define CR4_OSFXSR     0x00000200u
 #define CR4_OSXMMEXCPT 0x00000400u
@@ -46,6 +47,7 @@
 #define CPUID_1_ECX_DEADLINE    (1u << 24)
 #define CPUID_1_ECX_XSAVE       (1u << 26)
 #define CPUID_1_ECX_AVX         (1u << 28)
+#define CPUID_1_EDX_MCE         (1u << 7)
 #define CPUID_1_EDX_PGE         (1u << 13)
 #define CPUID_TOPOLOGY          0xbu
 #define CPUID_EXTENDED          0x80000001u

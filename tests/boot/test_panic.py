@@ -136,3 +136,20 @@ def test_the_report_is_whole(case: Case, emulator: str, tmp_path: Path) -> None:
     assert verdict.exit_argument(trace) == EXITS["PANIC"]
     assert re.search(r"(?:^|\n)" + case.report + r"\Z", trace.console), trace.console
     check_frames(case, trace)
+
+
+def test_a_machine_check_is_reported(kernel: Path) -> None:
+    """QEMU's monitor injects an uncorrected error into CPU 2, which stands in idle_halt()."""
+    uncorrected = "0xbd00000000000000"  # MCi_STATUS: VAL, UC, EN, MISCV, ADDRV, PCC
+    in_progress = "0x4"  # MCG_STATUS.MCIP
+    image = machine.kernel_image(kernel, "")
+    with machine.qemu(image, str(CPUS), ["-accel", machine.SINGLE], qmp=True) as guest:
+        guest.wait_until(lambda: len(verdict.LAST_FRAME.findall(guest.com1)) == CPUS, "the end")
+        assert guest.qmp is not None
+        guest.qmp.monitor(f"mce 2 1 {uncorrected} {in_progress} 0x1234000 0x8c")
+        boot = guest.run()
+    assert boot.exit_code == EXITS["PANIC"] << 1 | 1
+    console = decode(boot.com1).console
+    found = re.search(r"\nCPU 2 \(APIC ID 2\): #MC machine check, vector 18\n", console)
+    assert found, console
+    assert re.search(UNEXPECTED + r"\Z", console), console
