@@ -160,9 +160,9 @@ _Noreturn void kmain(uint32_t magic, uint32_t info)
     trampoline_prepare(trampoline);
 
     uint64_t start = rdtsc();
-    unsigned online = smp_bring_up(options.smp, trampoline);
+    smp_bring_up(options.smp, trampoline);
+    unsigned online = smp_await(LCPU_STATE_MEETING);
     uint64_t cycles = rdtsc() - start;
-    online = smp_await(LCPU_STATE_MEETING);
     rendezvous_open(online);
     rendezvous();
     STAGE(BSP_BARRIER);

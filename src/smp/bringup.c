@@ -270,7 +270,7 @@ unsigned smp_await(enum lcpu_state wanted)
     return lcpus_in(wanted);
 }
 
-unsigned smp_bring_up(enum smp_mode mode, uint64_t trampoline)
+void smp_bring_up(enum smp_mode mode, uint64_t trampoline)
 {
     if (mode == SMP_SERIAL) {
         for (unsigned i = 1; i < lcpu_count; i++) {
@@ -284,7 +284,5 @@ unsigned smp_bring_up(enum smp_mode mode, uint64_t trampoline)
             start(1, lcpu_count, trampoline);
         await(1, lcpu_count, LCPU_STATE_ONLINE);
     }
-    unsigned online = lcpus_in(LCPU_STATE_ONLINE);
-    STAGE_WITH(BSP_ALL_ONLINE, online);
-    return online;
+    STAGE_WITH(BSP_ALL_ONLINE, lcpus_in(LCPU_STATE_ONLINE));
 }
