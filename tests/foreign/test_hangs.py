@@ -174,7 +174,7 @@ def report(folder: Path, emulator: str, bug: str, cpus: int) -> dict[str, Any]:
     if emulator == "bochs" and not shutil.which("bochs"):
         pytest.skip("bochs is not installed")
     image = build(folder, bug, cpus)
-    patience = "12" if emulator == "qemu" else "20"
+    patience = "6" if emulator == "qemu" else "15"
     words = ["--cpus", str(cpus), "--timeout", patience, "--"]
     return Scene(folder).report(*words, *command(emulator, image, cpus))
 
