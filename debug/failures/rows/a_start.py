@@ -321,7 +321,9 @@ def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match
             text = f"an INIT {ipi.shorthand or 'to its own APIC ID'} was sent by {by}"
             return replace(certain(again, extra=(text,), cpu=source), order=-1)
     inits = [ipi for ipi in evidence.ipis if ipi.kind is IpiKind.INIT and not ipi.by_firmware]
-    if again is not None and inits and inits[-1].destination is None:
+    # One with a shorthand needs no destination: the firmware of a next boot sends such ones.
+    aimless = bool(inits) and inits[-1].destination is None and inits[-1].shorthand is None
+    if again is not None and aimless:
         text = "an INIT was sent before any destination had been written"
         return replace(certain(again, extra=(text,)), order=-1)
     return None

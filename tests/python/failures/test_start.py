@@ -109,5 +109,8 @@ def test_a_bsp_that_began_again() -> None:
     regs = registers("prot32", rip=0xEFAAD, cs=code, idtr=NULL_IDT)
     machine.kill(regs, 13, 0, cpu=0)
     assert first(machine) == ("init-hits-sender", "certain")
+    machine.ipis.append(IpiEvent(IpiKind.INIT, 0, None, shorthand="all-but-self"))
+    assert first(machine)[0] != "init-hits-sender"  # the last one needs no destination
+    machine.ipis.pop()
     machine.stages = [event for event in machine.stages if event.code not in (0xB8, 0xC3, 0xC4)]
     assert first(machine)[0] != "init-hits-sender"  # it may never have left the firmware
