@@ -22,6 +22,7 @@ from debug.explain.findings import (
     PageAltered,
     PageFault,
     PageOverwritten,
+    PanicMessage,
     PortPolled,
     SharedStack,
     ShortMpTable,
@@ -379,8 +380,14 @@ def _no_such_cpu(evidence: Evidence, explanation: Explanation) -> Optional[Match
     return None
 
 
+_NOTHING_ANSWERS = "LVT 0xffffffff, count 0xffffffff"  # in timer_prove()'s message
+
+
 def _apic_disabled(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     lax, waits = _apic_is_off(explanation), explanation.first(WaitingForSipi)
+    said = explanation.first(PanicMessage)
+    if said is not None and _NOTHING_ANSWERS in said.text:
+        return likely(said, extra=("two of its registers read all ones: nothing answers there",))
     if lax is None or waits is None:
         return possible(lax) if lax is not None else None
     unseen = explanation.first(IpiUnseen)
@@ -617,6 +624,7 @@ ROWS = (
         ("AP0-06",),
         _apic_disabled,
         ("local-apic-off",),
+        over=("timer-never-ticks",),
     ),
     Row(
         "apic-id-unknown",

@@ -183,7 +183,7 @@ ROWS = (
         ("IRQ-01", "B16-17"),
         _pic,
         ("pic-not-masked", "sti-before-idt"),
-        over=("iret-frame-bad", "handler-returns-to-fault"),
+        over=("swapgs-unbalanced", "iret-frame-bad", "handler-returns-to-fault"),
     ),
     Row(
         "interrupt-without-gate",
