@@ -40,12 +40,7 @@ static bool ring_3_and_back(void)
            (size_t)(ring3_program_end - ring3_program));
     paging_map(USER_BASE, frame, PAGE_USER);
     trips = good = 0;
-    unsigned expected = 0;
-    for (unsigned cpu = 0; cpu < lcpu_count; cpu++)
-        if (smp_listens(cpu)) {
-            expected++;
-            smp_call(cpu, go_to_ring_3, NULL); /* one after the other */
-        }
+    unsigned expected = smp_call_each(go_to_ring_3, NULL);
     paging_unmap(USER_BASE);
     frames_free(frame, 1);
     return trips == expected && good == expected;

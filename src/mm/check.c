@@ -12,9 +12,6 @@
 #include "smp/call.h"
 #include "smp/lcpu.h"
 
-#define LEVELS  4
-#define ENTRIES 512
-
 extern char kernel_text_start[], kernel_rodata_start[], kernel_data_start[];
 extern char kernel_end[], boot_stack_guard[];
 
@@ -29,10 +26,10 @@ static bool each_page(bool (*holds)(uint64_t entry, bool kernel),
                       uint64_t table, int level, bool kernel, uint64_t above)
 {
     const uint64_t *entries = paging_window(table);
-    for (unsigned i = 0; i < ENTRIES; i++) {
+    for (unsigned i = 0; i < PAGING_ENTRIES; i++) {
         uint64_t entry = entries[i] & (above | ~PAGE_WRITE);
-        if (level == LEVELS)
-            kernel = i >= ENTRIES / 2;
+        if (level == PAGING_LEVELS)
+            kernel = i >= PAGING_ENTRIES / 2;
         if (!(entry & PAGE_PRESENT))
             continue;
         if (level == 1 || entry & PAGE_LARGE
@@ -52,8 +49,8 @@ static bool is_w_xor_x(uint64_t entry, bool kernel)
 
 static bool no_page_is_writable_and_executable(void)
 {
-    return !has_nx() ||
-           each_page(is_w_xor_x, paging_root(), LEVELS, false, PAGE_WRITE);
+    return !has_nx() || each_page(is_w_xor_x, paging_root(), PAGING_LEVELS,
+                                  false, PAGE_WRITE);
 }
 
 static bool is_global_in_kernel(uint64_t entry, bool kernel)
@@ -69,16 +66,12 @@ static void count_if_global_pages_are_on(void *count)
 /* With a page in the low half: the trampoline's has gone by now. */
 static bool kernel_pages_are_global(void)
 {
-    unsigned on = 0, listening = 0;
-    for (unsigned cpu = 0; cpu < lcpu_count; cpu++)
-        if (smp_listens(cpu)) {
-            listening++;
-            smp_call(cpu, count_if_global_pages_are_on, &on);
-        }
+    unsigned on = 0;
+    unsigned listening = smp_call_each(count_if_global_pages_are_on, &on);
     uint64_t frame = frames_allocate(1);
     paging_map(USER_BASE, frame, PAGE_USER | PAGE_NX);
     bool right =
-        each_page(is_global_in_kernel, paging_root(), LEVELS, false, 0);
+        each_page(is_global_in_kernel, paging_root(), PAGING_LEVELS, false, 0);
     paging_unmap(USER_BASE);
     frames_free(frame, 1);
     bool has_pge = cpuid(CPUID_FEATURES, 0).edx & CPUID_1_EDX_PGE;

@@ -6,9 +6,6 @@
 #include "mm/frames.h"
 #include "smp/tlb.h"
 
-#define LEVELS  4
-#define ENTRIES 512
-
 extern char kernel_text_start[], kernel_rodata_start[], kernel_data_start[];
 extern char kernel_end[], boot_stack_guard[];
 
@@ -32,9 +29,10 @@ uint64_t paging_root(void)
 static uint64_t *entry_for(uint64_t address, int level, uint64_t flags)
 {
     uint64_t table = root;
-    for (int l = LEVELS;; l--) {
-        uint64_t *entry = (uint64_t *)paging_window(table) +
-                          (address >> (12 + 9 * (l - 1)) & (ENTRIES - 1));
+    for (int l = PAGING_LEVELS;; l--) {
+        uint64_t *entry =
+            (uint64_t *)paging_window(table) +
+            (address >> (12 + 9 * (l - 1)) & (PAGING_ENTRIES - 1));
         if (l == level)
             return entry;
         if (!(*entry & PAGE_PRESENT))
@@ -71,9 +69,10 @@ void paging_unmap(uint64_t address)
 uint64_t paging_entry(uint64_t address)
 {
     uint64_t entry = root;
-    for (int level = LEVELS; level; level--) {
+    for (int level = PAGING_LEVELS; level; level--) {
         const uint64_t *entries = paging_window(entry & PAGE_ADDRESS);
-        entry = entries[address >> (12 + 9 * (level - 1)) & (ENTRIES - 1)];
+        entry =
+            entries[address >> (12 + 9 * (level - 1)) & (PAGING_ENTRIES - 1)];
         if (!(entry & PAGE_PRESENT))
             return 0;
         if (entry & PAGE_LARGE)

@@ -17,6 +17,9 @@
 #define PAGE_NX       (1ull << 63)
 #define PAGE_ADDRESS  0x000ffffffffff000ull
 
+#define PAGING_LEVELS  4
+#define PAGING_ENTRIES 512 /* of each table */
+
 /* Build and load them: the image with its own permissions, RAM in the direct
  * map, nothing low.  The boot stack's guard page goes. */
 void paging_init(const struct bootinfo *info);

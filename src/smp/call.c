@@ -107,6 +107,15 @@ void smp_call_all(void (*fn)(void *), void *arg)
     interrupts_restore(flags);
 }
 
+unsigned smp_call_each(void (*fn)(void *), void *arg)
+{
+    unsigned count = 0;
+    for (unsigned cpu = 0; cpu < lcpu_count; cpu++)
+        if (smp_listens(cpu))
+            count += smp_call(cpu, fn, arg);
+    return count;
+}
+
 void smp_wake(unsigned cpu)
 {
     if (smp_listens(cpu))

@@ -27,6 +27,9 @@ bool smp_call(unsigned cpu, void (*fn)(void *arg), void *arg);
 /* The same on every CPU that takes calls, the calling one included. */
 void smp_call_all(void (*fn)(void *arg), void *arg);
 
+/* The same on one after the other; returns how many CPUs take calls. */
+unsigned smp_call_each(void (*fn)(void *arg), void *arg);
+
 /* Wake a CPU that has halted: it runs sched_ipi().  Refused with a message
  * if it takes no interrupts. */
 void smp_wake(unsigned cpu);
