@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Iterable, Optional
 
 from debug.evidence import Registers
 from debug.explain.context import Machine
 from debug.explain.findings import Contents
 from debug.x86.decode import MAX_LENGTH, decode, decode_many
 from debug.x86.instruction import Instruction, Kind
+from debug.x86.linear import LinearMemory
 from debug.x86.modes import code_width
 from debug.x86.patterns import uniform
 
@@ -44,7 +45,14 @@ def caller(machine: Machine, registers: Registers) -> Optional[Instruction]:
     memory = machine.linear(registers)
     word = memory.read(rsp, width // 8)
     back = int.from_bytes(word, "little") if word is not None else 0
-    for length in _CALLS if back >= _ENOUGH else ():
+    return call_before(memory, back, width, _CALLS) if back >= _ENOUGH else None
+
+
+def call_before(
+    memory: LinearMemory, back: int, width: int, lengths: Iterable[int]
+) -> Optional[Instruction]:
+    """The near call of one of these lengths that ends where `back` is; None if there is none."""
+    for length in lengths:
         data = memory.read(back - length, length)
         one = decode(data, back - length, width) if data is not None else None
         if one is not None and one.kind is Kind.NEAR_CALL and one.length == length:

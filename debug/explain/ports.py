@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Iterator
 
 from debug.evidence import Cpu
+from debug.explain.code import call_before
 from debug.explain.context import Machine
 from debug.explain.findings import PortPolled
 from debug.explain.model import CpuState, CpuView
 from debug.explain.waiting import loop_body
-from debug.x86.decode import decode
 from debug.x86.instruction import ImmediateOperand, Instruction, Kind
 from debug.x86.modes import code_width
 
@@ -99,9 +99,5 @@ def _returns(machine: Machine, cpu: Cpu) -> Iterator[int]:
     data = memory.read(rsp - _GONE, _GONE + _STACK) if rsp is not None else None
     for at in range(0, len(data or b""), width // 8):
         word = int.from_bytes((data or b"")[at : at + width // 8], "little")
-        for length in _CALLS if word > _FUNCTION else ():
-            code = memory.read(word - length, length)
-            one = decode(code, word - length, width) if code is not None else None
-            if one is not None and one.kind is Kind.NEAR_CALL and one.length == length:
-                yield word
-                break
+        if word > _FUNCTION and call_before(memory, word, width, _CALLS) is not None:
+            yield word
