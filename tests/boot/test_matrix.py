@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Callable, NamedTuple
 
 import pytest
 
 from tests.boot import machine, verdict
+from tests.tables import read_table
 
 pytestmark = pytest.mark.emulator
 
@@ -32,10 +32,7 @@ class Row(NamedTuple):
 
 
 def read_rows() -> list[Row]:
-    with open(Path(__file__).with_name("matrix.tsv"), encoding="utf-8") as file:
-        lines = (line for line in file if not line.startswith("#"))
-        table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [Row(**row) for row in table]
+    return [Row(**row) for row in read_table(Path(__file__).with_name("matrix.tsv"))]
 
 
 def row_name(row: Row) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from debug.report.diagnosis import Diagnosis
 from tests.machines.images import IMAGES
 from tests.machines.packages import WHERE
 from tests.machines.patch import patched
+from tests.tables import read_table
 
 DEATH_LIMIT = 120.0  # seconds: how long a death may take to come on a busy host
 HANG_LIMIT = 25.0  # a machine that hangs is watched for so long, whatever it does
@@ -36,10 +36,7 @@ class Row(NamedTuple):
 
 def rows() -> list[Row]:
     """The matrix."""
-    with open(Path(__file__).with_name("broken.tsv"), encoding="utf-8") as file:
-        lines = (line for line in file if not line.startswith("#"))
-        table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [Row(**row) for row in table]
+    return [Row(**row) for row in read_table(Path(__file__).with_name("broken.tsv"))]
 
 
 def build(row: Row) -> Path:

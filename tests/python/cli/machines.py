@@ -59,6 +59,19 @@ class Scene:
         clean = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
         return {**clean, "TMPDIR": str(self.folder / "scratch")}
 
+    def start(
+        self, *words: str, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
+        """`lamppost run`, which goes on while the test does something."""
+        return subprocess.Popen(
+            self.argv(*words),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+
     def run(self, *words: str, typed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """`lamppost run` to its end, with `typed` on standard input."""
         done = subprocess.run(

@@ -143,14 +143,7 @@ def test_a_wrong_option_is_a_usage_error(scene: Scene, words: list[str]) -> None
 
 def test_what_is_typed_reaches_the_guests_serial_port(scene: Scene) -> None:
     image = boot_sector(scene.folder, "serial.asm", f"GUEST={ECHO}")
-    child = subprocess.Popen(
-        scene.argv("--", *qemu(image, "-serial", "stdio", *EXIT_DEVICE)),
-        cwd=scene.folder,
-        env=scene.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    child = scene.start("--", *qemu(image, "-serial", "stdio", *EXIT_DEVICE), stdin=subprocess.PIPE)
     assert child.stdin is not None and child.stderr is not None
     assert child.stderr.readline() == b"ready \n"  # firmware drops what comes before
     child.stdin.write(b"hi\x03q")
@@ -180,14 +173,7 @@ def test_a_core_of_the_dead_machine_is_explained_alike(scene: Scene) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
 def test_a_signal_leaves_nothing(scene: Scene, number: signal.Signals) -> None:
     image = boot_sector(scene.folder, "real.asm", f"GUEST={HANG}")
-    child = subprocess.Popen(
-        scene.argv("--", *qemu(image)),
-        cwd=scene.folder,
-        env=scene.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    child = scene.start("--", *qemu(image))
     deadline = time.monotonic() + LIMIT
     while not scene.processes() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -208,14 +194,7 @@ def test_ctrl_c_on_bochs_tells_where_the_cpus_stand_and_that_there_is_no_core(sc
     machine = ("ata0-master: type=none", f"floppya: 1_44={image}, status=inserted", "boot: floppy")
     serial = f"com1: enabled=1, mode=file, dev={scene.folder}/serial"
     bochs = ("bochs", "-q", "-f", str(TREE / "bochsrc"), *machine, serial)
-    child = subprocess.Popen(
-        scene.argv("--core", "core", "--timeout", str(LIMIT), "--until", "never", "--", *bochs),
-        cwd=scene.folder,
-        env=scene.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    child = scene.start("--core", "core", "--timeout", str(LIMIT), "--until", "never", "--", *bochs)
     assert child.stderr is not None
     before = child.stderr.readline()
     assert any(b"ready" in line for line in child.stderr)  # the guest runs
@@ -231,14 +210,7 @@ def test_a_flood_is_bounded_in_time_and_space(scene: Scene) -> None:
     """What was read of a console is given back to the disk at once."""
     image = boot_sector(scene.folder, "serial.asm", f"GUEST={FLOOD}")
     words = ("--json", "--timeout", str(LIMIT), "--", *qemu(image))
-    child = subprocess.Popen(
-        scene.argv(*words),
-        cwd=scene.folder,
-        env=scene.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    child = scene.start(*words, stderr=subprocess.DEVNULL)
     written, taken, asked = 0, 0, False
     began = time.monotonic()
     while child.poll() is None and time.monotonic() - began < LIMIT:
@@ -288,14 +260,7 @@ def test_a_machine_that_the_users_debugger_starts_is_awaited(scene: Scene) -> No
     """With -S no clock of ours runs until somebody says "continue" to the stub."""
     image = boot_sector(scene.folder, "protected.asm", "LONG=1", "AP=0")
     words = qemu(image, "-S", "-gdb", "unix:stub,server=on,wait=off")
-    child = subprocess.Popen(
-        scene.argv("--json", "--timeout", "3", "--", *words),
-        cwd=scene.folder,
-        env=scene.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    child = scene.start("--json", "--timeout", "3", "--", *words)
     assert child.stderr is not None
     with child.stderr:
         assert b"your debugger starts the machine" in child.stderr.readline()
