@@ -12,7 +12,6 @@ from typing import Optional
 from debug.evidence import Registers
 from debug.explain.context import Machine
 from debug.explain.findings import LongModeMissing, PageFault, Role
-from debug.explain.model import Finding
 from debug.x86.accesses import accesses
 from debug.x86.exceptions import PageFaultCode, describe_page_fault
 from debug.x86.instruction import Instruction, Kind, MemoryOperand

@@ -8,7 +8,7 @@ from typing import Optional
 
 from debug.evidence import Registers
 from debug.explain.context import Machine
-from debug.pictures.drawing import MARGIN, WIDTH, Drawing, fit
+from debug.pictures.drawing import MARGIN, Drawing, fit
 from debug.pictures.low_memory import Region, View, mapped, regions, view
 from debug.report.diagnosis import Diagnosis
 from debug.x86.page_entries import size_text

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType

@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import Callable
 
 from tests.python.evidence_builder import (
-    CODE64,
-    DATA,
     GDT,
     IDT,
     KERNEL,
@@ -29,13 +27,9 @@ from tests.python.failures.row_cases import (
     UNTIL_PG,
     Case,
     at,
-    delivery,
     ended,
-    healthy,
-    lcpus_read,
     refused,
     says,
-    silent_but_up,
 )
 
 TOP = STACKS + 5 * PAGE

@@ -10,7 +10,6 @@ from typing import Callable
 from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind, LocalApic
 from tests.python.evidence_builder import (
     CODE32,
-    CODE64,
     DATA,
     GDT,
     IDT,

@@ -122,12 +122,6 @@ def divides(**values: object) -> Machine:
     return machine.kill(registers(rip=CODE, rsp=TOP - 16, **values), 0)
 
 
-def no_gates() -> Machine:
-    machine = divides()
-    machine.ram.write(0x7000, bytes(PAGE))
-    return machine
-
-
 def refused_nop(vector: int) -> Machine:
     """A NOP that raises this: no rule says why."""
     machine = at(b"\x90\x90", *UNTIL_C, 0xA0)
