@@ -15,7 +15,13 @@ from debug.explain.findings import (
     SelectorFault,
     SelectorUse,
 )
-from debug.explain.findings.tables import HandlerFaults, HandlerUnreachable, SharedTss, ShiftedFrame
+from debug.explain.findings.tables import (
+    HandlerFaults,
+    HandlerUnreachable,
+    SharedTss,
+    ShiftedFrame,
+    TssTruncated,
+)
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
@@ -97,6 +103,14 @@ def _ist_empty(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return certain(failed) if failed.address >= (1 << 64) - 64 else None
 
 
+def _tss_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The base has no upper half: what is there faults, or is empty memory that is mapped."""
+    cut, failed = explanation.first(TssTruncated), explanation.first(DeliveryFailed)
+    if cut is not None and failed is not None and "TSS" in failed.stack:
+        return certain(cut, failed)
+    return _failed(Check.TSS_UNMAPPED)(evidence, explanation)
+
+
 def _shared_tss(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     shared = explanation.all(SharedTss)
     if not shared:
@@ -159,7 +173,13 @@ ROWS = (
         ("IDT-08",),
         _unreachable,
         ("handler-address-32-bits",),
-        over=("entry-truncated", "entry-unmapped", "handler-faults", "returned-to-null"),
+        over=(
+            "entry-truncated",
+            "entry-unmapped",
+            "handler-faults",
+            "returned-to-null",
+            "executing-zeros",
+        ),
     ),
     Row(
         "iret-frame-shifted",
@@ -175,7 +195,7 @@ ROWS = (
         ("IDT-11",),
         _shifted,
         ("error-code-not-popped",),
-        over=("iret-frame-bad",),
+        over=("iret-frame-bad", "selector-beyond-gdt"),
     ),
     Row(
         "eoi-missing",
@@ -233,9 +253,9 @@ ROWS = (
         "TSS Descriptor in 64-bit Mode",
         chapters.EXCEPTIONS,
         ("TSS-03",),
-        _failed(Check.TSS_UNMAPPED),
+        _tss_unmapped,
         ("tss-upper-half-missing",),
-        over=("tss-missing",),
+        over=("tss-missing", "ist-empty", "tss-stack-bad"),
     ),
     Row(
         "ist-empty",

@@ -16,6 +16,8 @@ from debug.explain.findings import (
     DeliberateReset,
     ExceptionReported,
     HaltedForever,
+    InHandler,
+    JumpInRealMode,
     KernelAbsent,
     PanicMessage,
 )
@@ -79,7 +81,8 @@ def _halted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     halted = explanation.all(HaltedForever)
     if not halted or explanation.status not in (Status.HANG, Status.UNKNOWN):
         return None
-    return likely(*halted[:4], cpu=halted[0].cpu)
+    handlers = explanation.all(InHandler)
+    return likely(*halted[:4], *handlers[:2], cpu=halted[0].cpu)
 
 
 def _went_on(evidence: Evidence, at: int) -> bool:
@@ -114,6 +117,8 @@ def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(BspInFirmware)
     if found is None or explanation.status is not Status.UNKNOWN:
         return None
+    if explanation.first(JumpInRealMode, found.cpu) is not None:
+        return None  # a kernel loaded a GDT, and came back by mistake
     return likely(found)
 
 
