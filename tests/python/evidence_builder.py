@@ -15,6 +15,7 @@ from debug.evidence import (
     ExceptionEvent,
     IpiEvent,
     IpiKind,
+    Memory,
     NoMemory,
     Registers,
     Segment,
@@ -204,7 +205,7 @@ class Machine:
         low = offset & 0xFFFF | selector << 16 | kind << 40 | (offset >> 16 & 0xFFFF) << 48
         self.ram.write(IDT + vector * 16, struct.pack("<QQ", low, offset >> 32))
 
-    def trace(self, apic_id: int, *codes: int) -> "Machine":
+    def trace(self, apic_id: int, *codes: int | tuple[int, int]) -> "Machine":
         """Stages of one CPU; a pair (code, argument) for those that carry one."""
         for item in codes:
             code, argument = item if isinstance(item, tuple) else (item, None)
@@ -213,9 +214,7 @@ class Machine:
 
     def boot_trace(self) -> "Machine":
         """The BSP's stages up to the SIPI, with the trampoline's page."""
-        return self.trace(
-            0, 0xB0, 0xB8, (0xC0, TRAMPOLINE), 0xC1, 0xC2, (0xC3, 1), (0xC4, 1)  # type: ignore
-        )
+        return self.trace(0, 0xB0, 0xB8, (0xC0, TRAMPOLINE), 0xC1, 0xC2, (0xC3, 1), (0xC4, 1))
 
     def sipi(self, vector: int = TRAMPOLINE >> 12, to: int = 1, init: bool = True) -> "Machine":
         if init:
@@ -257,6 +256,9 @@ class Machine:
         return self
 
     def evidence(self) -> Evidence:
+        memory: Memory = NoMemory()
+        if self.readable:
+            memory = self.ram
         return Evidence(
             emulator=self.emulator,
             version="7.2",
@@ -267,7 +269,7 @@ class Machine:
             events=tuple(self.events),
             ipis=tuple(self.ipis),
             stages=tuple(self.stages),
-            memory=self.ram if self.readable else NoMemory(),
+            memory=memory,
             symbols=self.symbols if self.readable else SymbolTable(),
             console=self.console,
             messages=self.messages,

@@ -13,7 +13,6 @@ from debug.explain.findings import (
     NonCanonical,
     PageFault,
     SelectorFault,
-    SelectorUse,
 )
 from debug.explain.findings.tables import HandlerFaults, HandlerUnreachable, SharedTss, ShiftedFrame
 from debug.explain.model import CpuState, Explanation, Status
@@ -116,18 +115,6 @@ def _unexpected(evidence: Evidence, explanation: Explanation) -> Optional[Match]
         )
         return certain(reported) if hardware else likely(reported)
     return None
-
-
-def _selector(use: SelectorUse, *checks: Check) -> Matcher:
-    """A matcher: a selector fault of this use and one of `checks`."""
-
-    def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-        for fault in explanation.all(SelectorFault):
-            if fault.use is use and fault.check in checks:
-                return certain(fault)
-        return None
-
-    return match
 
 
 ROWS = (
