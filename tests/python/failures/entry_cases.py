@@ -7,7 +7,7 @@ import struct
 from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import Ending, LocalApic
+from debug.evidence import Ending, LocalApic, TableRegister
 from tests.python.evidence_builder import (
     IDT,
     KERNEL,
@@ -15,7 +15,6 @@ from tests.python.evidence_builder import (
     PAGE,
     STACKS,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
@@ -60,10 +59,9 @@ def bases(gs: int, other: int, cpl: int = 0) -> Machine:
     """`mov rax, gs:[0x28]` faults with these two bases of GS."""
     machine = at(b"\x65\x48\x8b\x04\x25\x28\x00\x00\x00", *UNTIL_C, 0xA0, 0xA1)
     machine.space.unmap(0)
-    fields = {"gs_base": gs, "kernel_gs_base": other, "cpl": cpl}
-    if cpl:
-        fields["cs"] = segment(0x2B, flags=0xA0FB00)
-    regs = registers(rip=CODE, rsp=TOP - 16, idtr=NULL_IDT, **fields)
+    cs = segment(0x2B, flags=0xA0FB00) if cpl else segment(0x08, flags=0xA09B00)
+    values = {"gs_base": gs, "kernel_gs_base": other}
+    regs = registers("long", rip=CODE, rsp=TOP - 16, idtr=NULL_IDT, cs=cs, cpl=cpl, **values)
     return machine.kill(regs, 14, 4 if cpl else 0, gs + 0x28)
 
 
@@ -124,8 +122,8 @@ def missed(*, online_first: bool) -> Machine:
     """The BSP gives an AP up that says that it is online: before, or only after."""
     machine = at(b"\x90", *UNTIL_C, 0xA0, 0xA1, 0xA2, 0xA3)
     if online_first:
-        return machine.trace(1, 0xA4, 0xA6).trace(0, (0xC6, 1))  # type: ignore[arg-type]
-    return machine.trace(0, (0xC6, 1)).trace(1, 0xA4, 0xA6)  # type: ignore[arg-type]
+        return machine.trace(1, 0xA4, 0xA6).trace(0, (0xC6, 1))
+    return machine.trace(0, (0xC6, 1)).trace(1, 0xA4, 0xA6)
 
 
 def apics(mine: int, *stages: int, **fields: object) -> Machine:
@@ -134,7 +132,7 @@ def apics(mine: int, *stages: int, **fields: object) -> Machine:
     machine.ending = Ending.STOPPED
     machine.bsp = replace(machine.bsp, apic=LocalApic(apic_id=0, svr=0x1FF))
     apic = LocalApic(apic_id=1, svr=mine)
-    machine.ap = replace(machine.ap, apic=apic, **fields)  # type: ignore[arg-type]
+    machine.ap = replace(machine.ap, apic=apic, **fields)
     return machine
 
 

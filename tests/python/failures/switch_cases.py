@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from debug.evidence import EventKind, ExceptionEvent
+from debug.evidence import EventKind, ExceptionEvent, TableRegister
 from tests.python.evidence_builder import (
     GDT,
     KERNEL,
@@ -15,7 +15,6 @@ from tests.python.evidence_builder import (
     STACKS,
     TRAMPOLINE,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
