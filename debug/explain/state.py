@@ -8,6 +8,7 @@ from typing import Optional
 from debug.evidence import Cpu, Ending, IpiKind, Registers
 from debug.explain import stages as stage
 from debug.explain.callers import caller_of
+from debug.explain.clocks import clock_of
 from debug.explain.code import filler_at, in_wait_loop
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import (
@@ -48,13 +49,12 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         if self_jump or pause or cpu.moved is False:
             state = CpuState.SPINNING
     waiting = _waits_with_calls(machine, registers) if state is CpuState.RUNNING else None
-    allowed = bool((registers.rflags or 0) & Rflags.IF)
     if waiting is not None and not findings:
-        state, loop = CpuState.SPINNING, machine.pc(waiting) or 0
-        findings.append(Spinning(cpu.index, loop, machine.where(loop), True, False, allowed))
+        state = CpuState.SPINNING
+        findings.append(_spinning(machine, cpu, waiting, True, False))
     elif state is CpuState.SPINNING and rip is not None:
         pause, self_jump = in_wait_loop(machine, registers)
-        findings.append(Spinning(cpu.index, rip, where, pause, self_jump, allowed))
+        findings.append(_spinning(machine, cpu, registers, pause, self_jump))
     if state is CpuState.HALTED:
         findings.append(HaltedForever(cpu.index, rip, where))
     codes = tuple(event.code for event in machine.stages_of(cpu))
@@ -71,6 +71,16 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         reached(machine, cpu, state),
     )
     return view, tuple(findings)
+
+
+def _spinning(
+    machine: Machine, cpu: Cpu, loop: Registers, pause: bool, self_jump: bool
+) -> Spinning:
+    """`loop`: the CPU's registers, or those that it has in the loop that called where it stands."""
+    at = machine.pc(loop) or 0
+    allowed = bool((cpu.registers.rflags or 0) & Rflags.IF)
+    clock = clock_of(machine, loop)
+    return Spinning(cpu.index, at, machine.where(at), pause, self_jump, allowed, clock)
 
 
 _NESTED = 2  # a loop may call a function that calls another one to look

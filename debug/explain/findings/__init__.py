@@ -56,6 +56,7 @@ from debug.explain.findings.machine import (
 )
 from debug.explain.findings.state import (
     BspInFirmware,
+    Clock,
     Contents,
     ExecutingFiller,
     HaltedForever,
@@ -71,6 +72,7 @@ from debug.explain.model import Finding
 __all__ = [
     "BadControlWrite",
     "BspInFirmware",
+    "Clock",
     "BspRestarted",
     "ConsoleSays",
     "Contents",
