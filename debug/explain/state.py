@@ -20,6 +20,7 @@ from debug.explain.findings import (
     Spinning,
     StackState,
 )
+from debug.explain.firmware import in_rom
 from debug.explain.lcpu import block_of
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.reached import reached
@@ -29,7 +30,6 @@ from debug.x86.instruction import Kind
 from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Cr0, Rflags
 
-_FIRMWARE = ((0xE0000, 0x100000), (0xFFF00000, 0x1_0000_0000))  # where a PC's BIOS lies
 MASK32 = (1 << 32) - 1
 _RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
 _PARKING_STAGES = (stage.AP_ABANDONED, stage.AP_UNKNOWN, stage.STOPPED)
@@ -167,7 +167,7 @@ def _in_firmware(machine: Machine, cpu: Cpu, rip: Optional[int]) -> bool:
         return False
     if machine.sipi_page(cpu) is not None:
         return False  # it came from a SIPI and ran on to where the BIOS lies
-    return any(low <= rip < high for low, high in _FIRMWARE)
+    return in_rom(rip)
 
 
 def _doing(state: CpuState, where: str) -> str:

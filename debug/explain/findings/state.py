@@ -47,6 +47,22 @@ class OutsideMemory(Finding):
 
 
 @dataclass(frozen=True)
+class OnlyFirmware(Finding):
+    """A record that shows firmware alone."""
+
+    firmware: str
+    interrupts: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the last {self.interrupts} interrupts of the record came to {self.firmware}, and no"
+            " exception is in it",
+            "a kernel that takes no interrupt and raises no exception leaves nothing in such a"
+            " record: lamppost run looks at the registers too",
+        )
+
+
+@dataclass(frozen=True)
 class BspInFirmware(Finding):
     """The BSP executes the firmware, and nothing was seen of a kernel."""
 
