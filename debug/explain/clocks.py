@@ -2,7 +2,7 @@
 """Clocks that a loop goes by: whether what its conditional jump tests was read from one.
 
 A wait for a clock that runs ends, however long it takes; one for a count that an interrupt keeps
-does not end while none comes.  [SDM 3B "Time-Stamp Counter"]
+does not end while none comes.  [SDM 3A "Time-Stamp Counter"]
 """
 
 from __future__ import annotations
