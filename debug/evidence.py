@@ -291,5 +291,6 @@ class Evidence:
     messages: tuple[str, ...] = ()  # the emulator's own warnings and errors
     expected_cpus: Optional[int] = None  # how many CPUs must come up, if the user said so
     stage_table: Optional[StageTable] = None  # the guest's own, from its ELF; None: the built-in
+    cut_off: bool = False  # the source ends inside a record: the machine went on
     absent_images: tuple[str, ...] = ()  # ELF files that memory does not hold where they belong
     limits: tuple[str, ...] = ()  # what this source can't tell, one sentence each

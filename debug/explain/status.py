@@ -19,6 +19,7 @@ from debug.explain.findings import (
     InterruptStorm,
     KernelAbsent,
     KernelGaveUp,
+    OnlyFirmware,
     OutsideMemory,
     PanicMessage,
     PortPolled,
@@ -44,6 +45,8 @@ def judge(
         return Status.UNKNOWN
     if any(isinstance(f, (KernelAbsent, BspInFirmware)) for f in findings):
         return Status.UNKNOWN
+    if any(isinstance(f, OnlyFirmware) for f in findings):
+        return Status.HEALTHY if machine.evidence.cut_off else Status.UNKNOWN
     if ending is Ending.STOPPED and _bsp_storms(machine, findings):
         return Status.HANG
     if _missing(machine, views, findings):

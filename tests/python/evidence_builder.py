@@ -93,14 +93,16 @@ class Space:
 
 @dataclass
 class SymbolTable:
-    """Symbols: name → (linear address, size)."""
+    """Symbols: name → (linear address, size); of some also the source file."""
 
     known: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def lookup(self, address: int) -> Optional[Symbol]:
         for name, (start, size) in self.known.items():
             if start <= address < start + size:
-                return Symbol(name, address - start)
+                file = self.files.get(name, "")
+                return Symbol(name, address - start, file, 1 if file else 0)
         return None
 
     def address(self, name: str) -> Optional[int]:
@@ -196,6 +198,7 @@ class Machine:
         self.expected: Optional[int] = None
         self.emulator = "qemu"
         self.messages: tuple[str, ...] = ()
+        self.absent_images: tuple[str, ...] = ()
         self.readable = True
 
     def gate(self, vector: int, offset: int, kind: int = 0x8E, selector: int = CODE64) -> None:
@@ -270,6 +273,7 @@ class Machine:
             symbols=self.symbols if self.readable else SymbolTable(),
             console=self.console,
             messages=self.messages,
+            absent_images=self.absent_images,
             expected_cpus=self.expected,
             stage_table=BUILT_IN,  # our kernel, with its ELF file
         )

@@ -56,9 +56,11 @@ from debug.explain.findings.machine import (
 )
 from debug.explain.findings.state import (
     BspInFirmware,
+    Clock,
     Contents,
     ExecutingFiller,
     HaltedForever,
+    OnlyFirmware,
     OutsideMemory,
     PortPolled,
     SharedStack,
@@ -71,6 +73,7 @@ from debug.explain.model import Finding
 __all__ = [
     "BadControlWrite",
     "BspInFirmware",
+    "Clock",
     "BspRestarted",
     "ConsoleSays",
     "Contents",
@@ -109,6 +112,7 @@ __all__ = [
     "NeverExecuted",
     "NonCanonical",
     "OpcodeProblem",
+    "OnlyFirmware",
     "OutsideMemory",
     "PageFault",
     "PageAltered",

@@ -6,10 +6,16 @@ from __future__ import annotations
 import pytest
 
 from debug.report.diagnosis import diagnose
-from tests.python.failures import lab_cases, row_cases, running_cases
+from tests.python.failures import entry_cases, lab_cases, row_cases, running_cases, switch_cases
 from tests.python.failures.row_cases import Case
 
-CASES = (*row_cases.CASES, *running_cases.CASES, *lab_cases.CASES)
+CASES = (
+    *row_cases.CASES,
+    *running_cases.CASES,
+    *lab_cases.CASES,
+    *switch_cases.CASES,
+    *entry_cases.CASES,
+)
 
 
 def identify(case: Case) -> str:
