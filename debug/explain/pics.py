@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """PICs as a BIOS leaves them: their interrupts have the vectors of exceptions.
 
-[SDM 3A "Exception and Interrupt Vectors"]: 0 to 31 are the architecture's.
+Those below 32 are the architecture's [SDM 3A "External Interrupts Received at Processor Pins"].
 """
 
 from __future__ import annotations
