@@ -16,12 +16,14 @@ from debug.explain import (
     delivery,
     doomed,
     fault,
+    firmware,
     handlers,
     interrupted,
     laxness,
     locks,
     observed,
     panic,
+    pics,
     ports,
     recursion,
 )
@@ -36,6 +38,7 @@ from debug.explain.findings import (
     InterruptStorm,
     KernelGaveUp,
     Laxness,
+    OnlyFirmware,
     PanicMessage,
     PortPolled,
     Spinning,
@@ -59,7 +62,9 @@ def explain(evidence: Evidence) -> Explanation:
     findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
-    findings += ports.findings(machine, views) + interrupted.findings(machine, views)
+    findings += ports.findings(machine, views) + firmware.findings(machine)
+    findings += pics.findings(machine) + interrupted.findings(machine, views)
+    findings += interrupted.in_service(machine)
     status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
@@ -155,7 +160,8 @@ def _end(
             return _reported(machine, ended) if ended is not None else _End()
         return _reported(machine, machine.cpu(reported.cpu) if reported is not None else None)
     if status is Status.UNKNOWN:
-        return _last_chain(machine)
+        alone = any(isinstance(f, OnlyFirmware) for f in findings)
+        return _End() if alone else _last_chain(machine)
     if status is Status.MISSING_CPU:
         return _missing_chain(machine)
     return _End()

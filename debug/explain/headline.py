@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Ending
+from debug.explain import firmware
 from debug.explain import stages as stage
 from debug.explain.context import Machine
 from debug.explain.model import CpuView, Status, Step
@@ -51,6 +52,11 @@ def headline(
         return "the guest asked for a reset; no CPU triple-faulted"
     if status is Status.HEALTHY:
         online = [v for v in views if v.arrived]
+        for only in firmware.findings(machine):
+            return (
+                f"healthy so far: {only.firmware} alone, nothing of a kernel, in a record that is"
+                " cut off"
+            )
         if not online:
             return "healthy: no exception in what was recorded was fatal"
         codes = stage.argument(machine.evidence, stage.BSP_ALL_ONLINE)
@@ -60,8 +66,10 @@ def headline(
         return f"healthy: {count} of {max(len(views), count)} CPUs online{told}"
     if machine.evidence.ending is Ending.EMULATOR_DIED and machine.evidence.messages:
         return f"the emulator ended by itself: {machine.evidence.messages[0]}"
-    for firmware in bsp_in_firmware(machine):
-        return f"the machine is still in its firmware, at {firmware.where}: no kernel was seen"
+    for still in bsp_in_firmware(machine):
+        return f"the machine is still in its firmware, at {still.where}: no kernel was seen"
+    for only in firmware.findings(machine):
+        return f"nothing of a kernel is in this record: it shows {only.firmware} alone"
     if machine.evidence.ending is Ending.RESTARTED:
         return "the machine restarted: by a triple fault, or because the guest asked for it"
     return "the evidence does not tell what happened"

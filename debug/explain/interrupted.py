@@ -12,7 +12,7 @@ from typing import Optional
 from debug.evidence import Registers
 from debug.explain.code import filler
 from debug.explain.context import Machine
-from debug.explain.findings.handlers import FrameLeft, InHandler
+from debug.explain.findings.handlers import FrameLeft, InHandler, InService
 from debug.explain.model import CpuState, CpuView
 from debug.x86.canonical import is_canonical
 from debug.x86.decode import MAX_LENGTH, decode
@@ -101,6 +101,22 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[InHandler | 
         if frame is not None and masked:
             found.append(_in_handler(machine, view.index, registers, frame))
     return tuple(found)
+
+
+def in_service(machine: Machine) -> tuple[InService, ...]:
+    """The interrupt of the first PIC that nobody has acknowledged."""
+    bsp, pics = machine.bsp, machine.evidence.pics
+    if bsp is None or not pics or not pics[0].isr or not machine.has_memory:
+        return ()
+    registers = bsp.registers
+    if not (registers.rflags or 0) & Rflags.IF or code_width(registers) not in (32, 64):
+        return ()
+    if registers.cpl not in (0, None) or frame_of(machine, registers) is not None:
+        return ()
+    pic = pics[0]
+    line = (pic.isr & -pic.isr).bit_length() - 1
+    held = pic.irr & ~pic.imr & -(1 << line) & 0xFF
+    return (InService(bsp.index, pic.base + line, bool(held)),)
 
 
 def _in_handler(machine: Machine, cpu: int, registers: Registers, frame: Frame) -> InHandler:

@@ -7,7 +7,7 @@ import re
 from collections import deque
 from typing import Optional, Sequence
 
-from debug.evidence import Ending, EventKind, ExceptionEvent
+from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.explain import kernel
 from debug.explain import stages as stage
 from debug.explain.code import in_wait_loop
@@ -148,12 +148,24 @@ def _last_line(text: str) -> str:
 
 
 def _absent(machine: Machine) -> Optional[KernelAbsent]:
-    """A BSP that never came to 64-bit code, of a kernel that is not in memory."""
+    """A BSP that never came to 64-bit code, of a kernel that is not in memory.
+
+    Who has started an AP is a kernel, wherever it lies.
+    """
     images, bsp = machine.evidence.absent_images, machine.bsp
     if not images or bsp is None or machine.traced:
         return None
+    if any(_by_a_kernel(machine, ipi) for ipi in machine.kernel_ipis):
+        return None
     mode = mode_of(bsp.registers)
     return None if mode.long else KernelAbsent(bsp.index, images[0], mode.value)
+
+
+def _by_a_kernel(machine: Machine, ipi: IpiEvent) -> bool:
+    """A SIPI to one CPU: firmware that is not told apart by its source sends them to all at once."""
+    told = ipi.by_firmware is False
+    one = machine.evidence.emulator == "qemu" and ipi.shorthand is None
+    return ipi.kind is IpiKind.SIPI and (told or one)
 
 
 def floods(machine: Machine) -> tuple[InterruptFlood, ...]:

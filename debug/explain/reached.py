@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, IpiKind, Registers
+from debug.explain import firmware
 from debug.explain import stages as stage
 from debug.explain.context import Machine
 from debug.explain.model import CpuState, Milestone
@@ -26,6 +27,8 @@ _DORMANT = (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE, CpuState.RESET)
 def reached(machine: Machine, cpu: Cpu, state: CpuState) -> tuple[Milestone, ...]:
     """The steps of one CPU, in the order of a boot; none for a CPU with stages of its own."""
     if machine.stages_of(cpu) or state in _DORMANT or cpu.registers.rip is None:
+        return ()
+    if firmware.findings(machine):
         return ()
     if cpu.index == machine.bsp_index:
         return (*_bsp(machine, cpu.registers), *_sent(machine), *_apic(cpu, stage.BSP_APIC))

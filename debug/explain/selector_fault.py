@@ -73,7 +73,7 @@ def general_fault(
         return _bad_rip(cpu, registers)
     if verdict is not None and verdict.check is Check.OFFSET and instruction.kind in _USES:
         return (_selector(machine, cpu, registers, vector, selector, instruction, verdict),)
-    if instruction.kind in _CONTROL:
+    if instruction.kind in _CONTROL and not _operand_astray(registers, instruction):
         return (_control(cpu, registers, machine, instruction, verdict),)
     if verdict is not None and verdict.check is Check.MISALIGNED:
         operand = instruction.memory
@@ -82,6 +82,12 @@ def general_fault(
         stack = base in ("rsp", "rbp", "esp", "ebp")
         return (Misaligned(cpu, address, instruction.text, stack),)
     return _non_canonical(machine, cpu, registers, instruction)
+
+
+def _operand_astray(registers: Registers, instruction: Instruction) -> bool:
+    """Whether it is the operand's own address that is refused, whatever stands there."""
+    address = linear_address(instruction, registers)
+    return address is not None and mode_of(registers) is Mode.LONG64 and not is_canonical(address)
 
 
 def _gate(machine: Machine, cpu: Optional[int], registers: Registers, number: int) -> Finding:

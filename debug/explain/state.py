@@ -9,6 +9,7 @@ from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
 from debug.explain import stages as stage
 from debug.explain import trampoline_page
 from debug.explain.callers import caller_of
+from debug.explain.clocks import clock_of
 from debug.explain.code import filler_at, in_wait_loop
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import (
@@ -21,6 +22,7 @@ from debug.explain.findings import (
     Spinning,
     StackState,
 )
+from debug.explain.firmware import in_rom
 from debug.explain.interrupted import frame_of
 from debug.explain.lcpu import block_of
 from debug.explain.model import CpuState, CpuView, Finding
@@ -31,7 +33,6 @@ from debug.x86.instruction import Kind
 from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Cr0, Rflags
 
-_FIRMWARE = ((0xE0000, 0x100000), (0xFFF00000, 0x1_0000_0000))  # where a PC's BIOS lies
 MASK32 = (1 << 32) - 1
 _VECTORS = 0x500  # bytes of the BIOS's vectors and data
 _RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
@@ -52,13 +53,12 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         if self_jump or pause or cpu.moved is False:
             state = CpuState.SPINNING
     waiting = _waits_with_calls(machine, registers) if state is CpuState.RUNNING else None
-    allowed = bool((registers.rflags or 0) & Rflags.IF)
     if waiting is not None and not findings:
-        state, loop = CpuState.SPINNING, machine.pc(waiting) or 0
-        findings.append(Spinning(cpu.index, loop, machine.where(loop), True, False, allowed))
+        state = CpuState.SPINNING
+        findings.append(_spinning(machine, cpu, waiting, True, False))
     elif state is CpuState.SPINNING and rip is not None:
         pause, self_jump = in_wait_loop(machine, registers)
-        findings.append(Spinning(cpu.index, rip, where, pause, self_jump, allowed))
+        findings.append(_spinning(machine, cpu, registers, pause, self_jump))
     if state is CpuState.HALTED:
         findings.append(HaltedForever(cpu.index, rip, where))
     codes = tuple(event.code for event in machine.stages_of(cpu))
@@ -75,6 +75,16 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         reached(machine, cpu, state),
     )
     return view, tuple(findings)
+
+
+def _spinning(
+    machine: Machine, cpu: Cpu, loop: Registers, pause: bool, self_jump: bool
+) -> Spinning:
+    """`loop`: the CPU's registers, or those that it has in the loop that called where it stands."""
+    at = machine.pc(loop) or 0
+    allowed = bool((cpu.registers.rflags or 0) & Rflags.IF)
+    clock = clock_of(machine, loop)
+    return Spinning(cpu.index, at, machine.where(at), pause, self_jump, allowed, clock)
 
 
 _NESTED = 2  # a loop may call a function that calls another one to look
@@ -182,7 +192,7 @@ def _in_firmware(machine: Machine, cpu: Cpu, rip: Optional[int]) -> bool:
         return False
     if machine.sipi_page(cpu) is not None:
         return False  # it came from a SIPI and ran on to where the BIOS lies
-    return any(low <= rip < high for low, high in _FIRMWARE)
+    return in_rom(rip)
 
 
 def _doing(state: CpuState, where: str) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from debug.evidence import Cpu, Registers
@@ -14,7 +14,13 @@ from debug.explain.model import CpuState, CpuView
 from debug.explain.writers import Writer, is_atomic, writers
 from debug.x86.accesses import linear_address
 from debug.x86.decode import decode_many
-from debug.x86.instruction import Instruction, Kind, MemoryOperand, RegisterOperand
+from debug.x86.instruction import (
+    ImmediateOperand,
+    Instruction,
+    Kind,
+    MemoryOperand,
+    RegisterOperand,
+)
 from debug.x86.modes import code_width
 from debug.x86.registers import Rflags
 
@@ -23,7 +29,8 @@ _PLACES = 6  # where CPUs spin: each costs a search of the code around it
 _AHEAD = 24  # instructions
 _TESTS = frozenset("cmp test bt bts btr cmpxchg xchg xadd cmpxchg8b cmpxchg16b".split())
 _FUNCTION = 512  # bytes around a loop where its function's atomic instructions stand
-_STACK = ("rsp", "esp", "sp")
+_STACK, _FRAMES = ("rsp", "esp", "sp"), ("rbp", "ebp")
+_FRAME = 1 << 16  # bytes between RSP and RBP, where RBP is a frame pointer
 
 
 def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[WaitsFor, ...]:
@@ -50,10 +57,11 @@ class _Read:
 def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[WaitsFor]:
     registers = cpu.registers
     body = loop_body(machine, registers)
-    read = _read(body)
-    if read is None or read.operand.base in _STACK:
+    read = _read(body, registers)
+    if read is None:
         return None
-    address = linear_address(read.by, registers, read.operand)
+    then = _then(machine, registers, body, read)
+    address = linear_address(read.by, then, read.operand) if then is not None else None
     size = read.operand.size
     if address is None or not 0 < size <= 16:
         return None
@@ -81,7 +89,7 @@ def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[W
         machine.where(machine.pc(registers)),
         atomic,
         tuple((one.address, machine.where(one.address), one.text) for one in others[:4]),
-        _not_come(machine, cpu, views, others),
+        _not_come(machine, cpu, views, others, atomic),
         _alone(cpu, views) and _is_ram(machine, registers, address),
     )
 
@@ -131,38 +139,85 @@ def loop_body(machine: Machine, registers: Registers) -> tuple[Instruction, ...]
     return body if whole else ()
 
 
-def _read(body: tuple[Instruction, ...]) -> Optional[_Read]:
-    """The comparison that the loop's conditional jump goes by, and the memory it reads."""
+def _read(body: tuple[Instruction, ...], registers: Registers) -> Optional[_Read]:
+    """The comparison that the loop's conditional jump goes by, and the memory it reads.
+
+    What lies in the CPU's own frame is a limit or a copy: nobody else writes to it.
+    """
     jumps = [at for at, one in enumerate(body) if one.kind is Kind.CONDITIONAL_JUMP]
     for jump in reversed(jumps):
         test = next((one for one in reversed(body[:jump]) if one.mnemonic in _TESTS), None)
         if test is None:
             continue
-        if isinstance(test.memory, MemoryOperand):
+        if isinstance(test.memory, MemoryOperand) and not _own(test.memory, registers):
             return _Read(test, test.memory, test)
-        if (loaded := _loaded(body, test)) is not None:
-            return loaded
+        if (before := _read_before(body, test, registers)) is not None:
+            return before
     return None
 
 
-def _loaded(body: tuple[Instruction, ...], test: Instruction) -> Optional[_Read]:
+def _read_before(
+    body: tuple[Instruction, ...], test: Instruction, registers: Registers
+) -> Optional[_Read]:
     """Where a register that is tested was read from memory before."""
-    names = {_whole(o.name) for o in test.operands if isinstance(o, RegisterOperand)}
+    names = {whole_register(o.name) for o in test.operands if isinstance(o, RegisterOperand)}
     for one in reversed(body[: body.index(test)]):
         for to in one.operands:
             if not isinstance(to, RegisterOperand) or not to.written:
                 continue
-            if _whole(to.name) not in names:
+            if whole_register(to.name) not in names:
                 continue
-            if one.memory is None or one.memory.address_only:
+            if one.memory is None or one.memory.address_only or _own(one.memory, registers):
                 return None
-            if _whole(one.memory.base) == _whole(to.name):
-                return None  # the address is gone with the load
             return _Read(test, one.memory, one)
     return None
 
 
-def _whole(name: str) -> str:
+def _own(operand: MemoryOperand, registers: Registers) -> bool:
+    """Whether it is relative to the CPU's own stack or frame."""
+    rsp, rbp = registers.get("rsp"), registers.get("rbp")
+    frame = rsp is not None and rbp is not None and 0 <= rbp - rsp < _FRAME
+    return operand.base in _STACK or operand.base in _FRAMES and frame
+
+
+def _then(
+    machine: Machine, registers: Registers, body: tuple[Instruction, ...], read: _Read
+) -> Optional[Registers]:
+    """The registers with the pointer that was read through; None if it is gone with the read.
+
+    Code that is not optimized loads it in each round, and overwrites it with what it reads.
+    """
+    name, into = whole_register(read.operand.base), read.by.operands[0]
+    gone = isinstance(into, RegisterOperand) and into.written and whole_register(into.name) == name
+    for one in reversed(body[: body.index(read.by)]):
+        to = one.operands[0] if one.operands else None
+        if not isinstance(to, RegisterOperand) or not to.written or whole_register(to.name) != name:
+            continue
+        value = _loaded(machine, registers, one)
+        if value is None:
+            break
+        return replace(registers, general={**registers.general, name: value})
+    return None if gone else registers
+
+
+def _loaded(machine: Machine, registers: Registers, one: Instruction) -> Optional[int]:
+    """What a constant, or a word of the CPU's own frame or at a fixed address, puts there."""
+    source = one.operands[-1]
+    if isinstance(source, ImmediateOperand) and one.mnemonic in ("mov", "movabs"):
+        return source.value
+    fixed = isinstance(source, MemoryOperand) and source.base in ("", "rip", "eip")
+    if not isinstance(source, MemoryOperand) or not (fixed or _own(source, registers)):
+        return None
+    at = linear_address(one, registers, source)
+    if one.mnemonic == "lea":
+        return at
+    if one.mnemonic not in ("mov", "movabs"):
+        return None
+    data = machine.linear(registers).read(at, source.size) if at is not None else None
+    return None if data is None else int.from_bytes(data, "little")
+
+
+def whole_register(name: str) -> str:
     """The 64-bit register that a part belongs to: eax, ax, al and ah are rax."""
     if name[:1] == "r" and name[1:2].isdigit():
         return name.rstrip("dwb")
@@ -172,19 +227,27 @@ def _whole(name: str) -> str:
 
 
 def _not_come(
-    machine: Machine, cpu: Cpu, views: tuple[CpuView, ...], others: tuple[Writer, ...]
+    machine: Machine,
+    cpu: Cpu,
+    views: tuple[CpuView, ...],
+    others: tuple[Writer, ...],
+    lock: bool,
 ) -> tuple[int, ...]:
-    """CPUs that stand before an instruction that would write, in the same function."""
+    """CPUs that stand before an instruction that would write, in the same function.
+
+    Who idles holds no lock; it may have been sent to sleep before it raises a flag.
+    """
     found = []
     for view in views:
-        if view.index == cpu.index or view.rip is None or view.state is CpuState.IDLE:
+        idle = view.state is CpuState.IDLE
+        if view.index == cpu.index or view.rip is None or idle and lock:
             continue
         here = machine.symbol(view.rip)
         for one in others:
             there = machine.symbol(one.address)
             same = here is not None and there is not None and here.name == there.name
-            near = here is None and 0 < one.address - view.rip < _FUNCTION
-            if same and view.rip < one.address or near:
+            near = here is None and not idle and 0 <= one.address - view.rip < _FUNCTION
+            if same and view.rip <= one.address or near:
                 found.append(view.index)
                 break
     return tuple(found)

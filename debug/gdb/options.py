@@ -103,13 +103,20 @@ def qemu_arguments(emulator: str, options: argparse.Namespace, kernel: str, stub
     ]
 
 
-def gdb_arguments(gdb: str, root: Path, config: Path, script: str | None) -> list[str]:
-    """GDB without anybody's settings, with the session begun in it; a script makes it a batch."""
+def gdb_arguments(
+    gdb: str, root: Path, config: Path, script: str | None, sources: Path | None = None
+) -> list[str]:
+    """GDB without anybody's settings, with the session begun in it; a script makes it a batch.
+
+    sources: where the kernel's sources are, if it was not built from those in the directory.
+    """
     begin = (
         f"import sys; sys.path.insert(0, {str(root)!r});"
         f" from debug.gdb.entry import start; start({str(config)!r})"
     )
     arguments = [gdb, "-nx", "-q", "-iex", "set auto-load no", "-ex", f"python {begin}"]
+    if sources is not None:
+        arguments[3:3] = ["-directory", str(sources)]
     if script is not None:
         arguments[3:3] = ["-batch"]
         arguments += ["-x", script]

@@ -91,7 +91,9 @@ class Session:
             )
             path = Path(self._directory, "session.json")
             config.save(path)
-            arguments = gdb_arguments(gdb, ROOT, path, options.batch)
+            patched = kernel.parent / "tree"  # a lab is built from a copy
+            sources = patched if patched.is_dir() else None
+            arguments = gdb_arguments(gdb, ROOT, path, options.batch, sources)
             self._gdb = subprocess.Popen(
                 arguments,
                 pass_fds=[ours.fileno()],

@@ -20,6 +20,7 @@ from debug.kernel.machine import ROOT
 from debug.labs.diagnose import diagnose, fitting, objection
 from debug.labs.lab import ids, load
 from debug.report import text
+from debug.report.diagnosis import Diagnosis
 
 
 class Verdict(str, Enum):
@@ -67,6 +68,7 @@ def judge(lab_id: str, emulator: str, keep: bool = False) -> Judgement:
     wrong = objection(diagnosis, expected)
     if wrong is not None:
         verdict = Verdict.WRONG if first is not None else Verdict.UNKNOWN
+        wrong += f"; the whole report: {_kept(lab_id, emulator, diagnosis)}"
         return Judgement(lab_id, emulator, verdict, cause, wrong, seconds)
     expected, usual = fitting(diagnosis, expected), expected
     hidden = expected.status == "healthy" and bool(expected.reason)
@@ -75,6 +77,13 @@ def judge(lab_id: str, emulator: str, keep: bool = False) -> Judgement:
         report = text.render(diagnosis).replace(f"{ROOT}/", "")
         lab.report.write_text(report.strip("\n") + "\n", encoding="utf-8")
     return Judgement(lab_id, emulator, verdict, cause, expected.reason, seconds)
+
+
+def _kept(lab_id: str, emulator: str, diagnosis: Diagnosis) -> str:
+    """Where the report is that was not expected: the next boot may not give it again."""
+    path = ROOT / "build" / "labs" / lab_id / f"{emulator}.txt"
+    path.write_text(text.render(diagnosis), encoding="utf-8")
+    return str(path.relative_to(ROOT))
 
 
 def chosen(patterns: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ _STOP_LINE = re.compile(
 _MAX_ANSWER = 64 << 20
 _MAX_ERRORS = 64 << 10
 _BURST = 0.03  # seconds without output after which what came is the guest's
+_ASK_AGAIN = 0.5  # seconds
 _PATIENCE = 1.0  # seconds after which a prompt that answers nothing is the guest's
 _STOP_SIZE = 16 << 10  # bytes: more than the debugger says at a stop
 _READ = 1 << 16
@@ -94,6 +95,10 @@ class BochsProcess:
         """None while it runs; negative: ended by that signal."""
         return self._child.poll()
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def wait(self, timeout: float) -> Optional[int]:
         """Wait for the end for up to `timeout` seconds, reading on."""
         deadline = time.monotonic() + timeout
@@ -146,14 +151,18 @@ class BochsProcess:
         self._send(command)
 
     def interrupt(self, timeout: float) -> bool:
-        """Stop the machine.  False when it does not stop in time."""
-        if self.stopped:
-            return True
-        try:
-            os.kill(self._child.pid, signal.SIGINT)
-        except ProcessLookupError:
-            return False
-        return self.wait_stop(timeout)
+        """Stop the machine.  False when it does not stop in time.
+
+        Asked again and again: Bochs forgets a signal that comes before it has read `c`.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.stopped and self._out_open and time.monotonic() < deadline:
+            try:
+                os.kill(self._child.pid, signal.SIGINT)
+            except ProcessLookupError:
+                break
+            self.wait_stop(_ASK_AGAIN)
+        return self.stopped
 
     def wait_stop(self, timeout: float) -> bool:
         """Wait until the debugger listens."""

@@ -66,6 +66,7 @@ def log_evidence(log: QemuLog) -> Evidence:
         ipis=log.ipis,
         resets=tuple(reset for reset in log.resets if matters(reset)),
         messages=log.messages,
+        cut_off=log.cut and not ends,
         limits=tuple(limits),
     )
 

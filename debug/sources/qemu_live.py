@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Ending, Evidence, Memory, NoMemory, NoSymbols, Symbols
+from debug.evidence import Ending, Evidence, Memory, NoMemory, NoSymbols, Pic, Symbols
 from debug.sources import qemu_evidence
 from debug.sources.command_line import Additions, Launch, plan
 from debug.sources.errors import StartError
@@ -40,6 +40,7 @@ from debug.sources.qemu_readout import (
     cpu_list,
     logs_by_cpu,
     read_cpus,
+    read_pics,
     version_of,
 )
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent
@@ -317,6 +318,7 @@ class QemuMachine:
         states: list[CpuState] = []
         memory: Memory = NoMemory()
         accelerated, limits = "", []
+        pics: tuple[Pic, ...] = ()
         running = False
         if not self._qmp.closed and end.readable:
             try:
@@ -325,7 +327,7 @@ class QemuMachine:
                 self._listed, states = read_cpus(self._qmp, earlier)
                 assert self._memory is not None
                 memory = self._memory
-                accelerated = accelerator(self._qmp)
+                accelerated, pics = accelerator(self._qmp), read_pics(self._qmp)
             except QmpError as error:
                 limits.append(f"QEMU could not be read out: {error}")
         else:
@@ -351,6 +353,7 @@ class QemuMachine:
             events=events,
             ipis=ipis,
             resets=resets,
+            pics=pics,
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),

@@ -69,6 +69,7 @@ class QemuLog:
     records: int = 0  # `v=` records read
     unread: int = 0  # bytes of the stream that the excerpt left out
     smm: int = 0  # entries to SMM (firmware)
+    cut: bool = False  # it ends inside a dump, of which others are whole
     messages: tuple[str, ...] = ()  # lines of QEMU's own: warnings, aborts
     odd_lines: tuple[str, ...] = ()  # samples of lines that are no part of a known record
 
@@ -97,6 +98,7 @@ class _State:
     hardware: Optional[int] = None
     pending: Optional[tuple[int, int]] = None  # the last check_exception without its record
     triple_pending: bool = False  # it said old: 0x8, and "Triple fault" has not followed yet
+    tail: tuple[bytes, ...] = ()  # what follows the last line that may open a record
 
 
 class LogReader:
@@ -159,6 +161,7 @@ def _parse_lines(state: _State, lines: list[bytes]) -> None:
         end = heads[position + 1] if position + 1 < len(heads) else len(lines)
         dump = tuple(lines[index + 1 : min(end, index + MAX_DUMP_LINES)])
         _head(state, lines[index][:4096].lstrip(_QUOTES).decode("ascii", "replace"), dump)
+        state.tail = dump
 
 
 def _head(state: _State, line: str, dump: tuple[bytes, ...]) -> None:
@@ -279,6 +282,14 @@ def _triple(state: _State) -> None:
     state.sequence += 1
 
 
+def _is_cut(state: _State) -> bool:
+    """Whether the last dump lacks its end: EFER, where other ones have it."""
+    begun = any(line.lstrip().startswith((b"EAX=", b"RAX=")) for line in state.tail[:1])
+    dumps = [dump for _, dump in state.resets] + [entry.dump for entry in state.exceptions]
+    whole = any(line.startswith(b"EFER=") for dump in dumps for line in dump)
+    return begun and whole and not any(line.startswith(b"EFER=") for line in state.tail)
+
+
 def _finish(state: _State) -> QemuLog:
     kept = {e.sequence: e for e in (*state.first, *state.exceptions, *state.interrupts)}
     oldest = state.exceptions[0].sequence if state.exceptions else 0
@@ -302,6 +313,7 @@ def _finish(state: _State) -> QemuLog:
         triple_faults=state.triple_faults,
         records=state.records,
         smm=state.smm,
+        cut=_is_cut(state),
         messages=tuple(state.messages),
         odd_lines=tuple(state.odd),
     )

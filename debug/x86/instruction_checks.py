@@ -30,7 +30,7 @@ from debug.x86.control_checks import (
     check_xsetbv,
 )
 from debug.x86.delivery import deliver
-from debug.x86.exceptions import AC, GP, NM, PF, SS, UD
+from debug.x86.exceptions import AC, GP, NM, SS, UD
 from debug.x86.instruction import ImmediateOperand, Instruction, Kind, RegisterOperand
 from debug.x86.linear import LinearMemory
 from debug.x86.modes import MASK32, Mode, linear, linear_pc, mode_of, privilege
@@ -266,8 +266,3 @@ def _check_near(registers: Registers, instruction: Instruction) -> Verdict:
     if target is None or is_canonical(target, linear_bits(registers)):
         return None
     return Refusal(Check.NON_CANONICAL, f"the target {target:#x} is not canonical", GP, 0)
-
-
-def is_page_fault(verdict: Verdict) -> bool:
-    """Whether the verdict is a #PF."""
-    return isinstance(verdict, Refusal) and verdict.vector == PF

@@ -19,11 +19,6 @@ def uniform(data: bytes) -> Optional[int]:
     return data[0] if len(data) > 1 and data.count(data[0]) == len(data) else None
 
 
-def is_zero_run(data: bytes) -> bool:
-    """Whether `data` is all zeros: `add [rax], al` (or `[bx+si]`), two bytes at a time."""
-    return uniform(data) == 0
-
-
 def describe_bytes(data: bytes) -> str:
     """What `data` is if it is a filler or text; empty if it may well be code."""
     value = uniform(data)

@@ -135,9 +135,6 @@ MSR_NAMES: Mapping[int, str] = {
     0xC0000103: "IA32_TSC_AUX",
 }
 
-# General registers by their number in an instruction's encoding.
-ENCODING = tuple("rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split())
-
 _LEGACY = {"ax": "rax", "cx": "rcx", "dx": "rdx", "bx": "rbx"}
 _LEGACY |= {"sp": "rsp", "bp": "rbp", "si": "rsi", "di": "rdi", "ip": "rip"}
 
@@ -183,12 +180,6 @@ def register_value(registers: Registers, name: str) -> Optional[int]:
     full, shift, bits = part
     value = registers.get(full)
     return None if value is None else value >> shift & (1 << bits) - 1
-
-
-def full_name(name: str) -> str:
-    """The 64-bit register that `name` is a part of; `name` itself if it is none."""
-    part = _PARTS.get(name)
-    return part[0] if part else name
 
 
 def named_bits(value: int, flags: Type[IntFlag]) -> str:

@@ -59,26 +59,28 @@ static const char *name_of(const struct trap_frame *f)
     return name ? name : "unexpected interrupt";
 }
 
+/* What the error code says, or only that it is 0, as without one. */
 static void describe_error(char *to, size_t size, const struct trap_frame *f)
 {
     uint64_t e = f->error_code;
     if (f->vector == VECTOR_PAGE_FAULT)
-        format_string(to, size, "%s at %#lx: %s",
+        format_string(to, size, "%s at %#lx: %s (error code %#lx)",
                       e & PAGE_FAULT_FETCH   ? "instruction fetch"
                       : e & PAGE_FAULT_WRITE ? "write"
                                              : "read",
                       read_cr2(),
                       e & PAGE_FAULT_RESERVED  ? "a reserved bit is set"
                       : e & PAGE_FAULT_PRESENT ? "the page does not allow it"
-                                               : "the page is not present");
+                                               : "the page is not present",
+                      e);
     else if (e)
-        format_string(to, size, "%s %#lx%s",
-                      e & SELECTOR_ERROR_IDT   ? "IDT vector"
-                      : e & SELECTOR_ERROR_LDT ? "LDT selector"
-                                               : "selector",
-                      e & SELECTOR_ERROR_IDT ? e >> 3 : e & 0xfff8,
-                      e & SELECTOR_ERROR_EXTERNAL ? ", by an outside event"
-                                                  : "");
+        format_string(
+            to, size, "%s %#lx%s (error code %#lx)",
+            e & SELECTOR_ERROR_IDT   ? "IDT vector"
+            : e & SELECTOR_ERROR_LDT ? "LDT selector"
+                                     : "selector",
+            e & SELECTOR_ERROR_IDT ? e >> 3 : e & 0xfff8,
+            e & SELECTOR_ERROR_EXTERNAL ? ", by an outside event" : "", e);
     else
         format_string(to, size, "error code 0");
 }
@@ -108,11 +110,11 @@ static void backtrace(uint64_t rbp)
 static void report(const struct trap_frame *f)
 {
     const struct lcpu *lcpu = this_cpu()->lcpu;
-    char detail[96];
+    char detail[128];
     describe_error(detail, sizeof detail, f);
     console_printf("CPU %u (APIC ID %u): %s, vector %lu\n", lcpu->idx, lcpu->id,
                    name_of(f), f->vector);
-    console_printf("    %s (error code %#lx)\n", detail, f->error_code);
+    console_printf("    %s\n", detail);
     const struct thread *thread = this_cpu()->thread;
     if (thread->id)
         console_printf("    in thread %u \"%s\"\n", thread->id, thread->name);

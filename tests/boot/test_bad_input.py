@@ -24,7 +24,6 @@ RAM_SIZE = 16 << 20  # bytes: SeaBIOS puts the ACPI tables at its end
 EXITS = verdict.exit_codes()
 
 _MMAP_LENGTH = 44  # offsets in Multiboot 1's structure
-_MMAP_ADDR = 48
 _FLAGS_AT = 0
 _HAS_MMAP = 1 << 6
 _RESERVED = 2

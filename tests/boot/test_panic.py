@@ -65,14 +65,14 @@ CASES = [
     ),
     Case(
         "panic-in-panic",
-        r"CPU 1 \(APIC ID 1\): #UD invalid opcode, vector 6\n    error code 0 \(error code 0\)\n"
+        r"CPU 1 \(APIC ID 1\): #UD invalid opcode, vector 6\n    error code 0\n"
         + REGISTERS
         + r"panic inside panic: #PF page fault at rip 0xffffffff8\w{7}\n",
         (0, 2, 3),
     ),
     Case(
         "ap-double-fault",
-        r"CPU 1 \(APIC ID 1\): #DF double fault, vector 8\n    error code 0 \(error code 0\)\n"
+        r"CPU 1 \(APIC ID 1\): #DF double fault, vector 8\n    error code 0\n"
         + REGISTERS
         + r"    last stage a7: [^\n]+\n"
         + UNEXPECTED,
@@ -80,7 +80,7 @@ CASES = [
     ),
     Case(
         "ap-stack-overflow",
-        r"CPU \d \(APIC ID \d\): #DF double fault, vector 8\n    error code 0 \(error code 0\)\n"
+        r"CPU \d \(APIC ID \d\): #DF double fault, vector 8\n    error code 0\n"
         r"    cr2 \w{16} is the unmapped page below CPU \d's stack: the stack overflowed\n"
         + REGISTERS
         + r"(?:    called from \w+\n)*    last stage a4: [^\n]+\n"

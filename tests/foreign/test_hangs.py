@@ -191,12 +191,16 @@ def judge(found: dict[str, Any], case: Case) -> None:
     assert found["causes"][0]["fix"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.bug)
+def identify(case: Case) -> str:
+    return case.bug
+
+
+@pytest.mark.parametrize("case", CASES, ids=identify)
 def test_on_qemu(case: Case, tmp_path: Path) -> None:
     judge(report(tmp_path, "qemu", case.bug, case.cpus), case)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.bochs], ids=lambda case: case.bug)
+@pytest.mark.parametrize("case", [c for c in CASES if c.bochs], ids=identify)
 def test_on_bochs(case: Case, tmp_path: Path) -> None:
     judge(report(tmp_path, "bochs", case.bug, case.cpus), case)
 

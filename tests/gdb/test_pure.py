@@ -71,7 +71,10 @@ def test_command_lines() -> None:
     batch = gdb_arguments("gdb", Path("/it's"), Path("/c"), "script.gdb")
     assert batch[:4] == ["gdb", "-nx", "-q", "-batch"] and batch[-2:] == ["-x", "script.gdb"]
     assert '"/it\'s"' in next(word for word in batch if word.startswith("python "))
-    assert "-batch" not in gdb_arguments("gdb", Path("/r"), Path("/c"), None)
+    plain = gdb_arguments("gdb", Path("/r"), Path("/c"), None)
+    assert "-batch" not in plain and "-directory" not in plain
+    lab = gdb_arguments("gdb", Path("/r"), Path("/c"), None, Path("/lab/tree"))
+    assert lab[lab.index("-directory") + 1] == "/lab/tree"
 
 
 def test_the_console_has_neither_frames_nor_escapes(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_source_lines_in_16_and_64_bit_code(stops: Run) -> None:
 
 
 def test_the_stages_so_far(stops: Run) -> None:
-    by_place = {}
+    by_place: dict[int, set[str]] = {}
     for stop in stops.report["stops"][:-1]:
         codes = re.findall(r"^  ([0-9a-f]{2}) [A-Z]", stop["stages"], re.M)
         by_place.setdefault(stop["pc"], set()).add(" ".join(codes))

@@ -189,7 +189,8 @@ def test_a_stage_of_the_kernels_own_is_told_in_its_own_words(tmp_path: Path) -> 
     own = read_table(str(kernel)).get(0x8A)
     assert own is not None and own.name == "OWN_STAGE_C"
     for symbols, known in ((("--symbols", str(kernel)), True), ((), False)):
-        command = [TREE / "debug/lamppost", "run", *symbols, "--", *MACHINE, "-kernel", str(kernel)]
+        command = [str(TREE / "debug/lamppost"), "run", *symbols]
+        command += ["--", *MACHINE, "-kernel", str(kernel)]
         done = subprocess.run(
             [sys.executable, *command], capture_output=True, timeout=LIMIT, check=False
         )

@@ -15,7 +15,9 @@ from debug.evidence import (
     ExceptionEvent,
     IpiEvent,
     IpiKind,
+    Memory,
     NoMemory,
+    Pic,
     Registers,
     Segment,
     StageEvent,
@@ -92,14 +94,16 @@ class Space:
 
 @dataclass
 class SymbolTable:
-    """Symbols: name → (linear address, size)."""
+    """Symbols: name → (linear address, size); of some also the source file."""
 
     known: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def lookup(self, address: int) -> Optional[Symbol]:
         for name, (start, size) in self.known.items():
             if start <= address < start + size:
-                return Symbol(name, address - start)
+                file = self.files.get(name, "")
+                return Symbol(name, address - start, file, 1 if file else 0)
         return None
 
     def address(self, name: str) -> Optional[int]:
@@ -195,13 +199,15 @@ class Machine:
         self.expected: Optional[int] = None
         self.emulator = "qemu"
         self.messages: tuple[str, ...] = ()
+        self.absent_images: tuple[str, ...] = ()
+        self.pics: tuple[Pic, ...] = ()
         self.readable = True
 
     def gate(self, vector: int, offset: int, kind: int = 0x8E, selector: int = CODE64) -> None:
         low = offset & 0xFFFF | selector << 16 | kind << 40 | (offset >> 16 & 0xFFFF) << 48
         self.ram.write(IDT + vector * 16, struct.pack("<QQ", low, offset >> 32))
 
-    def trace(self, apic_id: int, *codes: int) -> "Machine":
+    def trace(self, apic_id: int, *codes: int | tuple[int, int]) -> "Machine":
         """Stages of one CPU; a pair (code, argument) for those that carry one."""
         for item in codes:
             code, argument = item if isinstance(item, tuple) else (item, None)
@@ -210,9 +216,7 @@ class Machine:
 
     def boot_trace(self) -> "Machine":
         """The BSP's stages up to the SIPI, with the trampoline's page."""
-        return self.trace(
-            0, 0xB0, 0xB8, (0xC0, TRAMPOLINE), 0xC1, 0xC2, (0xC3, 1), (0xC4, 1)  # type: ignore
-        )
+        return self.trace(0, 0xB0, 0xB8, (0xC0, TRAMPOLINE), 0xC1, 0xC2, (0xC3, 1), (0xC4, 1))
 
     def sipi(self, vector: int = TRAMPOLINE >> 12, to: int = 1, init: bool = True) -> "Machine":
         if init:
@@ -254,6 +258,9 @@ class Machine:
         return self
 
     def evidence(self) -> Evidence:
+        memory: Memory = NoMemory()
+        if self.readable:
+            memory = self.ram
         return Evidence(
             emulator=self.emulator,
             version="7.2",
@@ -264,10 +271,12 @@ class Machine:
             events=tuple(self.events),
             ipis=tuple(self.ipis),
             stages=tuple(self.stages),
-            memory=self.ram if self.readable else NoMemory(),
+            memory=memory,
             symbols=self.symbols if self.readable else SymbolTable(),
             console=self.console,
             messages=self.messages,
+            absent_images=self.absent_images,
+            pics=self.pics,
             expected_cpus=self.expected,
             stage_table=BUILT_IN,  # our kernel, with its ELF file
         )

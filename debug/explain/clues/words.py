@@ -139,7 +139,6 @@ _BEYOND = re.compile(
     r"fetch_raw_descriptor: GDT: index \(([0-9a-f]{1,4})\).* limit \(([0-9a-f]+)\)"
 )
 _GATE = re.compile(r"^interrupt\(.*(?:not valid|not present|unsupported).*vector=0x([0-9a-f]{2})")
-_SELECTOR = re.compile(r"^(?:check_cs|load_seg_reg)\((?:[A-Z]S, )?0x([0-9a-f]{4})\)")
 _NEAR = 8  # entries behind the end of the GDT: a table that is a little too short
 _VECTORS = {Clue.STACK_OF_TSS: (TS, SS, NP)}  # what a refusal of this kind raises
 

@@ -28,7 +28,13 @@ from debug.explain.findings.arrival import (
     WaitingForSipi,
 )
 from debug.explain.findings.control import BadControlWrite, LongModeMissing, ModeTrap, ModeTrapKind
-from debug.explain.findings.delivery import DeliveryFailed, IdtEmptied, IdtState, IdtStatus
+from debug.explain.findings.delivery import (
+    DeliveryFailed,
+    IdtEmptied,
+    IdtState,
+    IdtStatus,
+    PicOnExceptions,
+)
 from debug.explain.findings.fault import (
     FatalException,
     InvalidOpcode,
@@ -40,7 +46,7 @@ from debug.explain.findings.fault import (
     SelectorFault,
     SelectorUse,
 )
-from debug.explain.findings.handlers import FrameLeft, GateOfAnotherKind, InHandler
+from debug.explain.findings.handlers import FrameLeft, GateOfAnotherKind, InHandler, InService
 from debug.explain.findings.locks import LockReport, LockTrouble
 from debug.explain.findings.machine import (
     ConsoleSays,
@@ -58,9 +64,11 @@ from debug.explain.findings.machine import (
 )
 from debug.explain.findings.state import (
     BspInFirmware,
+    Clock,
     Contents,
     ExecutingFiller,
     HaltedForever,
+    OnlyFirmware,
     OutsideMemory,
     PortPolled,
     SharedStack,
@@ -73,6 +81,7 @@ from debug.explain.model import Finding
 __all__ = [
     "BadControlWrite",
     "BspInFirmware",
+    "Clock",
     "BspRestarted",
     "ConsoleSays",
     "Contents",
@@ -91,6 +100,7 @@ __all__ = [
     "GateOfAnotherKind",
     "HaltedForever",
     "InHandler",
+    "InService",
     "IdtEmptied",
     "IdtState",
     "IdtStatus",
@@ -115,11 +125,13 @@ __all__ = [
     "NeverExecuted",
     "NonCanonical",
     "OpcodeProblem",
+    "OnlyFirmware",
     "OutsideMemory",
     "PageFault",
     "PageAltered",
     "PageOverwritten",
     "PanicMessage",
+    "PicOnExceptions",
     "Role",
     "SelectorFault",
     "SelectorUse",

@@ -48,3 +48,19 @@ class GateOfAnotherKind(Finding):
 
     def sentences(self) -> tuple[str, ...]:
         return (f"IDT[{self.vector}] is a {self.kind} ({self.raw:#018x})",)
+
+
+@dataclass(frozen=True)
+class InService(Finding):
+    """A PIC's interrupt is in service although the CPU is in no handler and has interrupts on."""
+
+    vector: int
+    pending: bool  # the same line, or one of lower priority, is held back
+
+    def sentences(self) -> tuple[str, ...]:
+        line = (
+            f"the PIC still has vector {self.vector:#x} in service, and CPU {self.cpu} is in no handler"
+            " and has interrupts on: no EOI was sent"
+        )
+        held = "another interrupt is pending, and held back by it"
+        return (line, held) if self.pending else (line,)

@@ -48,6 +48,22 @@ class OutsideMemory(Finding):
 
 
 @dataclass(frozen=True)
+class OnlyFirmware(Finding):
+    """A record that shows firmware alone."""
+
+    firmware: str
+    interrupts: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the last {self.interrupts} interrupts of the record came to {self.firmware}, and no"
+            " exception is in it",
+            "a kernel that takes no interrupt and raises no exception leaves nothing in such a"
+            " record: lamppost run looks at the registers too",
+        )
+
+
+@dataclass(frozen=True)
 class BspInFirmware(Finding):
     """The BSP executes the firmware, and nothing was seen of a kernel."""
 
@@ -62,6 +78,21 @@ class BspInFirmware(Finding):
         )
 
 
+class Clock(Enum):
+    """What a loop measures time by, and whether it runs whatever the guest has set up."""
+
+    TSC = "the TSC"
+    PIT = "the PIT's channel 0"
+    ACPI = "the ACPI timer"
+    HPET = "the HPET's counter"
+    APIC = "the local APIC's timer"
+
+    @property
+    def runs(self) -> bool:
+        """The other ones run once they are enabled, and stop."""
+        return self in (Clock.TSC, Clock.PIT, Clock.ACPI)
+
+
 @dataclass(frozen=True)
 class Spinning(Finding):
     """A CPU that runs without making progress."""
@@ -71,10 +102,18 @@ class Spinning(Finding):
     pause: bool  # a spin-wait loop that says so (PAUSE nearby)
     self_jump: bool  # jmp $
     interrupts: bool  # IF
+    clock: Optional[Clock] = None  # by which the loop ends
 
     def sentences(self) -> tuple[str, ...]:
         how = "jumps to itself" if self.self_jump else "runs in a loop"
-        return (f"it {how} at {self.where or hex(self.rip)}",)
+        line = f"it {how} at {self.where or hex(self.rip)}"
+        if self.clock is None:
+            return (line,)
+        if self.clock.runs:
+            end = "which runs: the loop ends, unless its deadline is too far away"
+        else:
+            end = "which runs only if it was enabled"
+        return (line, f"the loop goes by {self.clock.value}, {end}")
 
 
 @dataclass(frozen=True)

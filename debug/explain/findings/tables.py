@@ -243,7 +243,7 @@ class UserBaseSwapped(Finding):
     def sentences(self) -> tuple[str, ...]:
         return (
             f"GS base is {self.gs_base:#x} and IA32_KERNEL_GS_BASE is {self.kernel_gs_base:#x}:"
-            " exchanged by one SWAPGS too many",
+            " exchanged by one SWAPGS too many, or too few",
         )
 
 

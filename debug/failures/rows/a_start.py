@@ -273,10 +273,28 @@ def _not_seen(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for gave_up in explanation.all(KernelGaveUp):
         view = explanation.view(gave_up.cpu)
         if view is not None and stage.AP_ONLINE in view.stages:
+            if _online_late(evidence, view.apic_id):
+                continue
             reached = explanation.first(StageReached, view.index)
             text = f"it lit stage {stage.AP_ONLINE:02x}: it is online"
             return certain(gave_up, reached, cpu=view.index, extra=(text,))
     return None
+
+
+def _online_late(evidence: Evidence, apic_id: Optional[int]) -> bool:
+    """Whether the stream says that the CPU came online only after the BSP had given it up."""
+    stream = [event for event in evidence.stages if event.source != stage.MEMORY]
+    missed = [
+        at
+        for at, event in enumerate(stream)
+        if event.code == stage.BSP_AP_MISSING and event.argument == apic_id
+    ]
+    online = [
+        at
+        for at, event in enumerate(stream)
+        if event.code == stage.AP_ONLINE and event.apic_id == apic_id
+    ]
+    return bool(missed and online) and missed[0] < online[0]
 
 
 def _block_taken(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -412,6 +430,11 @@ def _abandoned(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             if explanation.first(StartedAgain, last.cpu) is not None:
                 continue  # it was late because it had to begin again
             return certain(last, gave_up)
+    for gave_up in explanation.all(KernelGaveUp):
+        view = explanation.view(gave_up.cpu)
+        if view is not None and _online_late(evidence, view.apic_id):
+            text = f"it lit stage {stage.AP_ONLINE:02x}, online, only after that"
+            return certain(gave_up, cpu=view.index, extra=(text,))
     return None
 
 
@@ -648,11 +671,11 @@ ROWS = (
     ),
     Row(
         "ap-came-too-late",
-        "the CPU arrived after the BSP had given it up: it parks",
+        "the CPU arrived after the BSP had given it up",
         Place.START,
         ("stage 6e", "AP missing although it runs", "timeout too short"),
-        "the CPU's last stage is 6e",
-        "the CPU is online",
+        "the CPU's last stage is 6e, or it came online after the BSP had given it up",
+        "the CPU was online before",
         "wait longer: a host that runs many CPUs on few can hold one back for 100 ms and more",
         "MP Initialization Protocol Algorithm for MP Systems",
         chapters.WAKING,
@@ -742,8 +765,8 @@ ROWS = (
         "the CPU is online and the BSP misses it: they look at different blocks or flags",
         Place.START,
         ("CPU did not arrive although it runs", "wrong CPU reported missing"),
-        "the BSP gave up an APIC ID that lit the stage of being online",
-        "the CPU did not get that far",
+        "the BSP gave up an APIC ID that had lit the stage of being online",
+        "the CPU did not get that far, or only later",
         "find the AP's block by comparing APIC IDs, never by using one as an index; one flag for"
         " each CPU",
         "Local APIC ID",

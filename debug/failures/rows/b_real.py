@@ -126,8 +126,6 @@ def _poison(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     page = filler.rip & ~0xFFF
     if any(f.page == page for f in explanation.all(TrampolineContents)):
         return None
-    if _incomplete(evidence, explanation) is not None:
-        return None
     return certain(filler)
 
 
@@ -390,7 +388,7 @@ ROWS = (
         ("AP1-12", "BLD-01"),
         _incomplete,
         ("trampoline-truncated",),
-        over=("trampoline-altered",),
+        over=("trampoline-altered", "executing-zeros", "executing-poison"),
     ),
     Row(
         "executing-poison",

@@ -10,6 +10,7 @@ from debug.explain import stages as stage
 from debug.explain.findings import (
     ConsoleSays,
     CpuDifference,
+    MapDifference,
     NonCanonical,
     PageFault,
     Role,
@@ -38,6 +39,11 @@ def _names_a_frame(evidence: Evidence, address: int) -> bool:
     return address >= 0xFFFF << 48 and evidence.memory.read(address % _SLOT, 1) is not None
 
 
+def _mapped_by_bsp(explanation: Explanation, fault: PageFault) -> bool:
+    differences = explanation.all(MapDifference, fault.cpu)
+    return any(one.address == fault.address for one in differences)
+
+
 def _argument(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """The first C code on an AP fails on a pointer, right after the trampoline's jump."""
     for reached in explanation.all(StageReached):
@@ -49,6 +55,8 @@ def _argument(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         for fault in explanation.all(PageFault, reached.cpu):
             if _names_a_frame(evidence, fault.address):
                 continue  # a window that is missing: garbage hardly looks like that
+            if _mapped_by_bsp(explanation, fault):
+                continue  # the pointer is good: the tables lack what it names
             if fault.role is Role.DATA and fault.reason is Reason.NOT_PRESENT and fault.register:
                 return likely(fault, reached)
         for address in explanation.all(NonCanonical, reached.cpu):
@@ -125,7 +133,7 @@ def _swapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _tables_of_boot(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """CR3 is a symbol of the kernel's, and not the CR3 that the BSP has now."""
+    """CR3 is a symbol of the kernel's, and the CR3 that the BSP has now maps what faulted."""
     for differs in explanation.all(CpuDifference):
         if differs.register != "cr3" or explanation.status is Status.HEALTHY:
             continue
@@ -133,8 +141,7 @@ def _tables_of_boot(evidence: Evidence, explanation: Explanation) -> Optional[Ma
         fault = explanation.first(PageFault, differs.cpu)
         if symbol is None or symbol.offset or fault is None or fault.walk_succeeds:
             continue
-        mapped = fault.address >= 0xFFFF_8000_0000_0000 and fault.reason is Reason.NOT_PRESENT
-        if mapped:
+        if fault.reason is Reason.NOT_PRESENT and _mapped_by_bsp(explanation, fault):
             text = f"CR3 {differs.mine:#x} is {symbol}"
             return certain(differs, fault, extra=(text,))
     return None
@@ -237,12 +244,12 @@ ROWS = (
     ),
     Row(
         "swapgs-unbalanced",
-        "SWAPGS was executed once too often: the kernel runs with the user's GS base",
+        "one SWAPGS too many or too few: the kernel runs with the user's GS base",
         Place.LONG64,
         ("GS base is 0 in the kernel", "per-CPU data faults after an exception"),
         "at CPL 0 GS base is not a kernel address, and IA32_KERNEL_GS_BASE is",
         "GS base is the kernel's",
-        "swapgs only on the way from and to CPL 3: test CS.RPL in the frame",
+        "swapgs on each way from and to CPL 3, and on no other: test CS.RPL in the frame",
         "SWAPGS-Swap GS Base Register",
         chapters.INTO_C,
         ("CPU-05",),

@@ -10,10 +10,10 @@ from debug.explain.findings import (
     DeliveryFailed,
     ExceptionReported,
     IdtStatus,
+    InService,
     NonCanonical,
     PageFault,
     SelectorFault,
-    SelectorUse,
 )
 from debug.explain.findings.tables import (
     HandlerFaults,
@@ -63,6 +63,9 @@ def _no_eoi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     An interrupt in service blocks those of its own priority class and below
     [SDM 3A "Interrupt, Task, and Processor Priority"].
     """
+    for served_by_pic in explanation.all(InService):
+        if served_by_pic.pending and explanation.status is not Status.HEALTHY:
+            return likely(served_by_pic)
     for cpu in evidence.cpus:
         view, apic = explanation.view(cpu.index), cpu.apic
         if apic is None or view is None or view.state is not CpuState.IDLE:
@@ -132,18 +135,6 @@ def _unexpected(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     return None
 
 
-def _selector(use: SelectorUse, *checks: Check) -> Matcher:
-    """A matcher: a selector fault of this use and one of `checks`."""
-
-    def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-        for fault in explanation.all(SelectorFault):
-            if fault.use is use and fault.check in checks:
-                return certain(fault)
-        return None
-
-    return match
-
-
 ROWS = (
     Row(
         "gate-layout-glued",
@@ -199,18 +190,22 @@ ROWS = (
     ),
     Row(
         "eoi-missing",
-        "an interrupt handler sends no EOI: the local APIC delivers nothing more of its class",
+        "an interrupt handler sends no EOI: the local APIC or the PIC delivers nothing more of its class",
         Place.DELIVERY,
         ("exactly one timer tick", "interrupts stop after the first", "keyboard works once"),
         "a CPU halts with interrupts on while a bit of its in-service register is set",
         "the in-service register is 0 when no handler runs",
-        "write 0 to the local APIC's EOI register (offset B0H, MSR 80BH) before the handler returns",
+        "write 0 to the local APIC's EOI register (offset B0H, MSR 80BH) before the handler returns; for"
+        " a PIC, 0x20 to port 0x20, and to 0xa0 first for lines 8 to 15",
         "Signaling Interrupt Servicing Completion",
         chapters.EXCEPTIONS,
         ("IRQ-06",),
         _no_eoi,
         ("timer-without-eoi",),
-        over=("selftest-failed", "cpu-there-not-seen", "lock-not-released", "flag-never-set"),
+        over=(
+            *("selftest-failed", "cpu-there-not-seen", "lock-not-released", "flag-never-set"),
+            *("endless-loop", "delay-never-ends"),
+        ),
     ),
     Row(
         "handler-faults",

@@ -19,6 +19,7 @@ from debug.explain.findings import (
     InHandler,
     JumpInRealMode,
     KernelAbsent,
+    OnlyFirmware,
     PanicMessage,
 )
 from debug.explain.model import Explanation, Status
@@ -114,9 +115,11 @@ def _absent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(BspInFirmware)
-    if found is None or explanation.status is not Status.UNKNOWN:
+    if explanation.status is not Status.UNKNOWN:
         return None
+    only, found = explanation.first(OnlyFirmware), explanation.first(BspInFirmware)
+    if found is None:
+        return possible(only) if only is not None else None
     if explanation.first(JumpInRealMode, found.cpu) is not None:
         return None  # a kernel loaded a GDT, and came back by mistake
     return likely(found)
@@ -128,7 +131,8 @@ ROWS = (
         "the machine has not come out of its firmware: nothing was booted, or it was not given time",
         Place.END,
         ("No bootable device", "stays in SeaBIOS", "nothing on the serial port"),
-        "the BSP executes the BIOS when the machine is stopped, and no IPI of a kernel was seen",
+        "the BSP executes the BIOS when the machine is stopped, and no IPI of a kernel was seen; or"
+        " every interrupt of a log came to the firmware",
         "it executes the kernel",
         "check the boot device and the image; a slow accelerator needs a longer --timeout; a kernel"
         " that calls the BIOS and waits there looks the same, and so does an image that UEFI refuses to"

@@ -17,6 +17,7 @@ from debug.explain.findings import (
     PanicMessage,
     Spinning,
     StageReached,
+    WaitsFor,
 )
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
@@ -49,7 +50,7 @@ def _waiting(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     if _barrier(evidence, explanation) is not None:
         return None
-    return possible(*loops[:4])
+    return possible(*loops[:4], *(explanation.first(WaitsFor, loop.cpu) for loop in loops[:4]))
 
 
 def _spin(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -57,7 +58,8 @@ def _spin(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     for loop in explanation.all(Spinning):
         if not loop.self_jump:
-            return possible(loop, explanation.first(StageReached, loop.cpu))
+            wait = explanation.first(WaitsFor, loop.cpu)
+            return possible(loop, wait, explanation.first(StageReached, loop.cpu))
     return None
 
 
@@ -69,10 +71,14 @@ def _delay(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if explanation.status not in (Status.HANG, Status.MISSING_CPU):
         return None
     for loop in explanation.all(Spinning):
+        if loop.clock is not None and loop.clock.runs:
+            continue  # it ends: what takes the time is who asked for so much
         if any(word in _function(loop.where) for word in _WAITS):
             off = "interrupts are off: no timer interrupt is taken"
-            return likely(
+            verdict = likely if loop.clock is None else possible
+            return verdict(
                 loop,
+                explanation.first(WaitsFor, loop.cpu),
                 explanation.first(StageReached, loop.cpu),
                 extra=() if loop.interrupts else (off,),
             )
@@ -170,8 +176,8 @@ ROWS = (
         "a wait for time to pass does not end: its clock does not run",
         Place.RUNNING,
         ("hangs in udelay", "hangs in calibration", "PIT never fires"),
-        "a CPU spins in a function that measures time",
-        "the CPU leaves the function",
+        "a CPU spins in a function that measures time, in a loop that goes by no clock which always runs",
+        "the CPU leaves the function, or its loop ends by the TSC",
         "use a clock that runs without interrupts (TSC, or the PIT's channel 2 with its gate open),"
         " and bound each wait by a number of polls",
         "Time-Stamp Counter",
@@ -179,6 +185,7 @@ ROWS = (
         ("AP0-16", "HANG-04", "AP4-13"),
         _delay,
         ("delay-never-ends", "calibration-never-ends"),
+        over=("cpu-there-not-seen", "endless-loop"),
     ),
     Row(
         "barrier-never-opens",

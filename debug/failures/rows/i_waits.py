@@ -15,7 +15,7 @@ from debug.explain.findings import (
     Spinning,
     WaitsFor,
 )
-from debug.explain.model import CpuState, Explanation, Status
+from debug.explain.model import CpuState, CpuView, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
 
@@ -67,12 +67,20 @@ def _circle(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return None
 
 
+def _idles(view: CpuView) -> bool:
+    return view.state is CpuState.IDLE
+
+
 def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if wait.lock or not wait.not_come or _circle(evidence, explanation) is not None:
             continue
-        if _somebody_else_died(explanation, wait):
-            return possible(wait)
+        idle = [v for v in explanation.cpus if v.index in wait.not_come and _idles(v)]
+        halts = tuple(
+            f"CPU {view.index} is {view.doing}: an interrupt must wake it" for view in idle
+        )
+        if _somebody_else_died(explanation, wait) or len(idle) == len(wait.not_come):
+            return possible(wait, extra=halts)
         return likely(wait, *(f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come))
     return None
 
@@ -97,6 +105,8 @@ def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     there = tuple(f"CPU {view.index} is up: {view.doing}" for view in others[:4])
     wait = explanation.first(WaitsFor, loops[0].cpu)
+    if wait is None and loops[0].clock is not None:
+        return None  # it waits for time
     if wait is None:
         return possible(loops[0], extra=there)
     return likely(wait, extra=there)
@@ -126,6 +136,8 @@ def _device(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     for polled in explanation.all(PortPolled):
         loop = explanation.first(Spinning, polled.cpu)
+        if loop is not None and loop.clock is not None and loop.clock.runs:
+            continue  # it reads a clock, which answers
         if not polled.input:
             return likely(polled) if polled.device and loop is not None else possible(polled)
     return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-import jsonschema  # type: ignore[import]
+import jsonschema
 
 from debug.report.machine import SCHEMA_PATH
 from tests.tree import TREE

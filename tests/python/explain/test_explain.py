@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import Ending, EventKind, Evidence, ExceptionEvent, StageEvent
+from debug.evidence import Ending, EventKind, Evidence, ExceptionEvent, StageEvent, TableRegister
 from debug.explain import CpuState, Status, explain
 from debug.explain.findings import CpuDifference, Laxness, MapDifference, PageFault, Role
 from debug.x86.page_entries import Reason
@@ -19,7 +19,6 @@ from tests.python.evidence_builder import (
     STACKS,
     TRAMPOLINE,
     Machine,
-    TableRegister,
     registers,
     segment,
 )

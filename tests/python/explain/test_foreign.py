@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import Any
 
-from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
+from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind, Segment
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     GDT,
@@ -16,7 +17,6 @@ from tests.python.evidence_builder import (
     PAGE,
     STACKS,
     Machine,
-    Segment,
     Space,
     registers,
     segment,
@@ -119,7 +119,7 @@ def test_a_call_to_0_on_a_fresh_stack_is_no_cleared_stack() -> None:
     assert named(diagnose(machine.evidence()))[0][0] == "stack-cleared"
 
 
-def runs(mode: str, **values: int) -> Diagnosis:
+def runs(mode: str, **values: Any) -> Diagnosis:
     """The AP runs where it is, and the BSP waits for it."""
     machine = Machine()
     machine.expected = 2

@@ -7,6 +7,7 @@ import struct
 from dataclasses import replace
 from typing import Callable
 
+from debug.evidence import TableRegister
 from tests.python.evidence_builder import (
     GDT,
     IDT,
@@ -15,7 +16,6 @@ from tests.python.evidence_builder import (
     PAGE,
     STACKS,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
@@ -138,7 +138,7 @@ def nested(*codes: tuple[int, int] | int) -> Callable[[], Machine]:
 
     def machine() -> Machine:
         made = says("panic: no root file system")()
-        return made.trace(0, 0xB0, 0xB8, *codes)  # type: ignore[arg-type]
+        return made.trace(0, 0xB0, 0xB8, *codes)
 
     return machine
 

@@ -17,13 +17,3 @@ ELSEWHERE = {case.row for case in CLUES} | set(
     """.split()
 )
 """Rows with a near miss in another test."""
-
-LABS_ALONE = frozenset(
-    """
-    ap-apic-off compatibility-mode-left-on cr3-of-boot-tables cs-long-at-paging entry-argument-wrong
-    gate-layout-glued kernel-not-loaded link-address-used online-not-seen paging-without-protection
-    pointer-from-vector-table pseudo-descriptor-bad real-mode-fault-loop reset-by-triple-fault
-    returned-to-null stack-cleared swapgs-unbalanced trampoline-altered trampoline-incomplete
-    """.split()
-)
-"""Rows whose near misses are the labs of other rows, which must not be called by their name."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from typing import Callable
+from typing import Any, Callable
 
-from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind, LocalApic
+from debug.evidence import (
+    Ending,
+    EventKind,
+    ExceptionEvent,
+    IpiEvent,
+    IpiKind,
+    LocalApic,
+    TableRegister,
+)
 from tests.python.evidence_builder import (
     CODE32,
     DATA,
@@ -24,7 +32,6 @@ from tests.python.evidence_builder import (
     TRAMPOLINE,
     WRITE,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
@@ -298,7 +305,7 @@ def _() -> Machine:
 # Paging and the switch to long mode.
 
 
-def after_pg(cr3: int, error_code: int = 0, **values: object) -> Machine:
+def after_pg(cr3: int, error_code: int = 0, **values: Any) -> Machine:
     """The AP right behind its MOV to CR0; the fetch faults."""
     machine = at(b"\x0f\x22\xc0\x90", *UNTIL_PG, place=TRAMPOLINE + 0x17D)
     cs = segment(CODE32, flags=0xC09B00)

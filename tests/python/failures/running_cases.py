@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import Callable
+from typing import Any, Callable
 
-from debug.evidence import Ending, EventKind, ExceptionEvent
+from debug.evidence import Ending, EventKind, ExceptionEvent, TableRegister
 from tests.python.evidence_builder import (
     DATA,
     KERNEL,
@@ -16,7 +16,6 @@ from tests.python.evidence_builder import (
     PAGE,
     STACKS,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
@@ -116,7 +115,7 @@ def nest(times: int) -> Machine:
 # Deaths of what has no name.
 
 
-def divides(**values: object) -> Machine:
+def divides(**values: Any) -> Machine:
     """#DE on a CPU with this IDT."""
     machine = at(b"\xf7\xf3", *UNTIL_C, 0xA0)
     return machine.kill(registers(rip=CODE, rsp=TOP - 16, **values), 0)

@@ -6,10 +6,24 @@ from __future__ import annotations
 import pytest
 
 from debug.report.diagnosis import diagnose
-from tests.python.failures import foreign_cases, lab_cases, row_cases, running_cases
+from tests.python.failures import (
+    entry_cases,
+    foreign_cases,
+    lab_cases,
+    row_cases,
+    running_cases,
+    switch_cases,
+)
 from tests.python.failures.row_cases import Case
 
-CASES = (*row_cases.CASES, *running_cases.CASES, *lab_cases.CASES, *foreign_cases.CASES)
+CASES = (
+    *row_cases.CASES,
+    *running_cases.CASES,
+    *lab_cases.CASES,
+    *switch_cases.CASES,
+    *entry_cases.CASES,
+    *foreign_cases.CASES,
+)
 
 
 def identify(case: Case) -> str:

@@ -46,7 +46,7 @@ def test_an_image_in_the_middle_of_its_page_is_not_a_missing_one() -> None:
 
 def entered(times: int) -> Machine:
     machine = Machine().boot_trace().sipi().trace(1, *(UNTIL_C * times), 0x6E)
-    machine.trace(0, *(((0xC6, 1),) if times == 1 else ()))  # type: ignore[arg-type]
+    machine.trace(0, *(((0xC6, 1),) if times == 1 else ()))
     return machine.stop(registers(rip=TRAMPOLINE + 0x300, rsp=KERNEL), halted=True)
 
 

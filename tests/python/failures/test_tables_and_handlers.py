@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
-from debug.evidence import Ending, EventKind, ExceptionEvent
+from debug.evidence import Ending, EventKind, ExceptionEvent, TableRegister
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     CODE64,
@@ -22,7 +22,6 @@ from tests.python.evidence_builder import (
     STACKS,
     WRITE,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
@@ -39,7 +38,7 @@ def pairs(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     return [(cause.row.id, cause.certainty.value) for cause in diagnosis.causes]
 
 
-def fetch(cr3: int, address: int = CODE, **values: int) -> Machine:
+def fetch(cr3: int, address: int = CODE, **values: Any) -> Machine:
     """The fetch after CR0.PG, with the tables at `cr3`."""
     machine = at(b"\x90\x90", *UNTIL_PG)
     return machine.kill(registers(rip=address, cr3=cr3, idtr=NULL_IDT, **values), 14, 0, address)
@@ -250,7 +249,7 @@ def test_cpu_without_long_mode() -> None:
 
 
 def test_double_fault_that_is_an_interrupt() -> None:
-    machine = Machine().boot_trace().trace(0, (0xE0, 8), 0xE1)  # type: ignore[arg-type]
+    machine = Machine().boot_trace().trace(0, (0xE0, 8), 0xE1)
     machine.console = "CPU 0: double fault\n  rip 0000000000000008  rsp 0000000000000202\n"
     assert named(machine)[:1] == [("pic-not-remapped", "likely")]
     machine.console = "CPU 0: double fault\n  rip ffffffff80001234  rsp 0000000000000202\n"

@@ -19,7 +19,11 @@ from tests.python.failures.row_cases import CASES, Case, push_fault, waiting
 SCHEMA = json.loads(machine_report.SCHEMA_PATH.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.row)
+def identify(case: Case) -> str:
+    return case.row
+
+
+@pytest.mark.parametrize("case", CASES, ids=identify)
 def test_every_case_has_a_valid_report(case: Case) -> None:
     diagnosis = diagnose(case.broken().evidence())
     jsonschema.validate(json.loads(machine_report.to_json(diagnosis)), SCHEMA)

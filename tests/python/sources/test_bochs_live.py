@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +17,9 @@ import pytest
 from debug.bochs.console import Console, Settings
 from debug.bochs.script import Breakpoint
 from debug.evidence import Ending, EventKind, Evidence
+from debug.sources.bochs_command_line import plan
 from debug.sources.bochs_live import BochsMachine, Options
+from debug.sources.bochs_process import BochsProcess
 from debug.sources.errors import CommandLineError, StartError
 
 ROOT = Path(__file__).parents[3]
@@ -128,6 +132,20 @@ def test_a_spin_is_called_stuck(tmp_path: Path) -> None:
     evidence = observe(tmp_path, "spin", options=Options(timeout=60, idle=0.5))
     assert evidence.ending is Ending.STOPPED
     assert not evidence.cpus[0].halted and evidence.cpus[0].moved is False
+
+
+def test_a_stop_that_comes_before_the_start_is_not_lost(tmp_path: Path) -> None:
+    """A busy host: the signal is there before Bochs has read `c`, which forgets it."""
+    settings = plan(command(tmp_path, "spin"), (ROOT / "bochsrc").read_text(), str(tmp_path))
+    bochs = BochsProcess(settings.argv, settings.environment, lambda text: None)
+    try:
+        assert bochs.wait_stop(20)
+        os.kill(bochs.pid, signal.SIGSTOP)
+        bochs.go()
+        threading.Timer(0.2, os.kill, (bochs.pid, signal.SIGCONT)).start()
+        assert bochs.interrupt(10)
+    finally:
+        bochs.end()
 
 
 def test_a_reset_is_no_death(tmp_path: Path) -> None:

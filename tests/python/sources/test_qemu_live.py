@@ -133,7 +133,8 @@ def test_a_spinning_guest_is_stopped_at_the_deadline(tmp_path: Path) -> None:
 
 
 def test_until_and_consoles(tmp_path: Path) -> None:
-    image, pieces = build(tmp_path, "real.asm", GUEST=PRINT), []
+    image = build(tmp_path, "real.asm", GUEST=PRINT)
+    pieces: list[bytes] = []
     options = Options(timeout=20, until="lamp .n.*!\n", on_output=pieces.append)
     with QemuMachine(command(image), options) as machine:
         evidence = machine.observe()

@@ -66,7 +66,9 @@ def test_the_sum_is_the_documented_one() -> None:
 
 
 @given(st.lists(st.one_of(MESSAGES, CONSOLE), max_size=60))
-def test_frames_between_console_text_decode_exactly(parts: list[object]) -> None:
+def test_frames_between_console_text_decode_exactly(
+    parts: list[str | tuple[int, int, Optional[int]]]
+) -> None:
     counts: dict[int, int] = {}
     data, expected_text, expected = b"", "", []
     for part in parts:
@@ -75,7 +77,7 @@ def test_frames_between_console_text_decode_exactly(parts: list[object]) -> None
             data += line.replace("@", "@@").encode()
             expected_text += line
         else:
-            apic_id, code, argument = part  # type: ignore[misc]
+            apic_id, code, argument = part
             data += encode(apic_id, code, argument, counts.get(apic_id, 0))
             counts[apic_id] = counts.get(apic_id, 0) + 1
             expected.append(part)

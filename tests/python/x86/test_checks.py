@@ -361,7 +361,7 @@ def frame(*slots: int) -> dict[int, bytes]:
 )
 def test_instructions_in_64_bit_mode(code: str, changes: dict[str, int], expected: object) -> None:
     good = frame(0xA000, C64, 2, 0x9000, SS)
-    memory = long_mode(TABLE, ram=good, **changes)
+    memory = long_mode(TABLE, b"", good, (), **changes)
     assert run(memory, code) == expected
 
 

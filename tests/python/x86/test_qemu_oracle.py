@@ -99,7 +99,7 @@ def guest(request: pytest.FixtureRequest) -> Snapshot:
 
 def tables_of(snapshot: Snapshot, phys: int = 40) -> Tables:
     control = snapshot.registers.control
-    return Tables(*(control[name] for name in ("cr0", "cr3", "cr4", "efer")), phys, True)
+    return Tables(control["cr0"], control["cr3"], control["cr4"], control["efer"], phys, True)
 
 
 def expected_mode(snapshot: Snapshot) -> PagingMode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from debug.evidence import Registers, Segment, TableRegister
 from debug.x86.linear import LinearMemory
@@ -82,7 +82,7 @@ def long_mode(
 
 def protected(gdt: bytes, idt: bytes = b"", **registers: int) -> LinearMemory:
     """A CPU in 32-bit protected mode without paging."""
-    memory = long_mode(gdt, idt, **registers)
+    memory = long_mode(gdt, idt, None, (), 0, **registers)
     cpu = memory.registers
     code = Segment(0x8, 0, 0xFFFF_FFFF, 0xC09B00)
     control = {**cpu.control, "cr0": 0x11, "cr4": 0, "efer": 0}
@@ -91,5 +91,5 @@ def protected(gdt: bytes, idt: bytes = b"", **registers: int) -> LinearMemory:
     return replace(memory, registers=cpu)
 
 
-def with_registers(memory: LinearMemory, **changes: object) -> LinearMemory:
-    return replace(memory, registers=replace(memory.registers, **changes))  # type: ignore[arg-type]
+def with_registers(memory: LinearMemory, **changes: Any) -> LinearMemory:
+    return replace(memory, registers=replace(memory.registers, **changes))

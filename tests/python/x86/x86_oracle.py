@@ -163,10 +163,10 @@ def parse(text: str) -> Registers:
                 except ValueError:
                     continue
     names = {"rsp": "esp", "rip": "eip", "rbp": "ebp"}
-    rip = words.get("rip", words.get("eip"))
+    rip = words["rip" if "rip" in words else "eip"]
     general = {name: words[key] for name, key in names.items() if key in words}
     general |= {name: words[name] for name in ("rsp", "rbp", "rbx") if name in words}
     control = {name: words[name] for name in ("cr0", "cr2", "cr3", "cr4", "efer")}
-    flags = words.get("rfl", words.get("efl"))
+    flags = words["rfl" if "rfl" in words else "efl"]
     gdtr, idtr = tables["GDT"], tables["IDT"]
     return Registers(rip, flags, general, control, segments, gdtr, idtr, cpl=words["cpl"])
