@@ -224,7 +224,7 @@ ROWS = (
         "IF is 1, or another CPU runs",
         "sti before the wait (with the IDT, the interrupt controller and the timer set up), or poll the"
         " device itself; a counter of CPUs must count those that exist",
-        "Maskable Hardware Interrupts",
+        "Masking Maskable Hardware Interrupts",
         chapters.EXCEPTIONS,
         ("HANG-01", "HANG-04"),
         _masked,
