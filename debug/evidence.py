@@ -128,6 +128,16 @@ class LocalApic:
 
 
 @dataclass(frozen=True)
+class Pic:
+    """One 8259A: the vector of its first line, and its registers, bit n for line n."""
+
+    base: int
+    imr: int  # masked
+    isr: int  # in service
+    irr: int  # requested
+
+
+@dataclass(frozen=True)
 class Cpu:
     """One CPU when the observation ended."""
 
@@ -140,6 +150,7 @@ class Cpu:
     apic: Optional[LocalApic] = None
     executed: Optional[bool] = None  # False: it never fetched an instruction after its SIPI
     moved: Optional[bool] = None  # RIP differed between two samples; None: sampled once
+    long_mode: Optional[bool] = None  # whether this CPU model has it (CPUID 80000001H EDX bit 29)
 
 
 class EventKind(Enum):
@@ -284,6 +295,7 @@ class Evidence:
     ipis: tuple[IpiEvent, ...] = ()  # in time order
     resets: tuple[ResetEvent, ...] = ()
     stages: tuple[StageEvent, ...] = ()
+    pics: tuple[Pic, ...] = ()  # the first one's output goes to the CPU
     memory: Memory = field(default_factory=NoMemory)
     seen: tuple[Fragment, ...] = ()  # what is known of linear memory beside `memory`
     symbols: Symbols = field(default_factory=NoSymbols)

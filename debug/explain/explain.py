@@ -21,6 +21,7 @@ from debug.explain import (
     locks,
     observed,
     panic,
+    pics,
     ports,
     recursion,
 )
@@ -60,6 +61,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += ports.findings(machine, views) + firmware.findings(machine)
+    findings += pics.findings(machine)
     status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)

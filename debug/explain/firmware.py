@@ -38,13 +38,13 @@ def findings(machine: Machine) -> tuple[OnlyFirmware, ...]:
     shown += [cpu.registers for cpu in machine.cpus]
     shown += [reset.registers for reset in evidence.resets if reset.registers is not None]
     # In real mode QEMU names the vector alone: a BIOS takes its interrupts there.
-    named = {_firmware(machine, one) for one in shown if one.rip is not None} or {_BIOS}
+    named = {shown_by(machine, one) for one in shown if one.rip is not None} or {_BIOS}
     if None in named:
         return ()
     return (OnlyFirmware(None, " and ".join(sorted(filter(None, named))), len(evidence.events)),)
 
 
-def _firmware(machine: Machine, registers: Registers) -> Optional[str]:
+def shown_by(machine: Machine, registers: Registers) -> Optional[str]:
     """Which firmware these are the registers of; None if they may be a kernel's."""
     mode, at = mode_of(registers), machine.pc(registers)
     if in_rom(at):

@@ -13,10 +13,17 @@ from debug.evidence import Registers
 from debug.explain.context import Machine
 from debug.explain.findings import LongModeMissing, PageFault, Role
 from debug.x86.accesses import accesses
+from debug.x86.decode import decode_many
 from debug.x86.exceptions import PageFaultCode, describe_page_fault
-from debug.x86.instruction import Instruction, Kind, MemoryOperand
+from debug.x86.instruction import (
+    ImmediateOperand,
+    Instruction,
+    Kind,
+    MemoryOperand,
+    RegisterOperand,
+)
 from debug.x86.linear import tables_of
-from debug.x86.modes import PagingMode, mode_of, paging_mode_of, privilege
+from debug.x86.modes import PagingMode, code_width, mode_of, paging_mode_of, privilege
 from debug.x86.page_entries import Reason
 from debug.x86.paging import Access, Walk, translate
 from debug.x86.registers import Cr0, Cr4, Efer, register_value
@@ -218,4 +225,34 @@ def long_mode_missing(
     mapped = walk.physical is not None and bool(machine.physical(walk.physical, 1))
     if not mapped and not machine.traced:
         return ()  # a kernel of 32 bits
-    return (LongModeMissing(cpu, cr3, efer, bool(cr4 & Cr4.PAE), mapped),)
+    known = machine.cpu(cpu)
+    model = known.long_mode if known is not None else None
+    vain = _lme_written(machine, registers, at)
+    pae = bool(cr4 & Cr4.PAE)
+    return (LongModeMissing(cpu, cr3, efer, pae, mapped, model=model, in_vain=vain),)
+
+
+_SWITCH = 128  # bytes of code from WRMSR to where paging is on
+_ECX_EFER = b"\xb9\x80\x00\x00\xc0"  # mov ecx, 0xc0000080
+
+
+def _lme_written(machine: Machine, registers: Registers, at: int) -> Optional[int]:
+    """Where straight code before `at` writes EFER with LME=1; None if none is seen."""
+    width, start = code_width(registers), max(at - _SWITCH, 0)
+    code = machine.physical(start, at - start) or b""
+    first = code.rfind(_ECX_EFER)
+    if first < 0 or width not in (16, 32, 64):
+        return None
+    wanted = False
+    for one in decode_many(code[first:], start + first, width, len(code) - first):
+        if one.kind is Kind.WRMSR:
+            return one.address if wanted else None
+        to = one.operands[0] if one.operands else None
+        value = one.operands[-1] if one.operands else None
+        if not isinstance(to, RegisterOperand) or not isinstance(value, ImmediateOperand):
+            continue
+        bit = 1 << value.value % 32 if one.mnemonic == "bts" else value.value
+        if one.mnemonic in ("or", "bts", "mov"):
+            wanted |= to.name == "eax" and bool(bit & Efer.LME)
+            wanted |= to.name == "ah" and bool(bit << 8 & Efer.LME)
+    return None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from debug.evidence import Ending, EventKind, Registers
-from debug.explain import arrival, panic
+from debug.explain import arrival, fault, panic
 from debug.explain import stages as stage
 from debug.explain.context import Machine
 from debug.explain.findings import (
@@ -28,7 +28,7 @@ from debug.explain.findings import (
     Spinning,
 )
 from debug.explain.model import CpuState, CpuView, Finding, Status
-from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS
+from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS, UD
 
 
 def judge(
@@ -125,10 +125,24 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.UNKNOWN  # it ran, and nobody could look at it
     if awake and all(view.state is CpuState.IDLE for view in awake):
         return Status.HEALTHY
+    if any(_refused(machine, view) for view in awake):
+        return Status.UNKNOWN
     moving = [cpu.moved for cpu in machine.cpus if cpu.moved is not None]
     if awake and moving and all(moving):
         return Status.HEALTHY
     return Status.HEALTHY if _only_handled(machine) else Status.UNKNOWN
+
+
+def _refused(machine: Machine, view: CpuView) -> bool:
+    """The kernel stands on an instruction that it can't execute: it may be faulting all the time.
+
+    A page fault is no mistake by itself.
+    """
+    cpu = machine.cpu(view.index)
+    if cpu is None or cpu.halted or cpu.registers.cpl not in (0, None):
+        return False
+    refusal = fault.predict(machine, cpu.registers)
+    return refusal is not None and refusal.vector in (UD, *_SEVERE)
 
 
 _SEVERE = (DF, TS, NP, SS, GP)  # a record that ends near one of these may not go on

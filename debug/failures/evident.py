@@ -54,6 +54,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "cr3-wrong": (Clue.CR3_MISALIGNED,),
     "code-lost-with-cr3": (Clue.CODE_LOST_WITH_CR3,),
     "identity-map-missing": (Clue.CODE_LOST_WITH_PG,),
+    "lme-missing": (Clue.LME_NOT_SET,),
     "stack-null": (Clue.STACK_ZERO,),
     "stack-unmapped": (Clue.STACK_UNMAPPED,),
     "user-stack-unmapped": (Clue.USER_STACK_UNMAPPED,),

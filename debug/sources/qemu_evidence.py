@@ -33,6 +33,7 @@ class CpuState:
     apic_id: Optional[int] = None
     earlier: str = ""  # `info registers` of a sample before, if one was taken
     roamed: bool = False  # in some sample before it was in another mode
+    long_mode: Optional[bool] = None
 
 
 def in_reset(registers: Registers) -> bool:
@@ -100,6 +101,7 @@ def build_cpus(states: Sequence[CpuState], running: bool) -> tuple[Cpu, ...]:
                 apic=parse_lapic(state.lapic, state.apic_id),
                 executed=executed,
                 moved=moved,
+                long_mode=state.long_mode,
             )
         )
     return tuple(cpus)

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Ending, Evidence, Memory, NoMemory, NoSymbols, Symbols
+from debug.evidence import Ending, Evidence, Memory, NoMemory, NoSymbols, Pic, Symbols
 from debug.sources import qemu_evidence
 from debug.sources.command_line import Additions, Launch, plan
 from debug.sources.errors import StartError
@@ -39,6 +39,7 @@ from debug.sources.qemu_readout import (
     cpu_list,
     logs_by_cpu,
     read_cpus,
+    read_pics,
     version_of,
 )
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent
@@ -316,6 +317,7 @@ class QemuMachine:
         states: list[CpuState] = []
         memory: Memory = NoMemory()
         accelerated, limits = "", []
+        pics: tuple[Pic, ...] = ()
         running = False
         if not self._qmp.closed and end.readable:
             try:
@@ -324,7 +326,7 @@ class QemuMachine:
                 self._listed, states = read_cpus(self._qmp, earlier)
                 assert self._memory is not None
                 memory = self._memory
-                accelerated = accelerator(self._qmp)
+                accelerated, pics = accelerator(self._qmp), read_pics(self._qmp)
             except QmpError as error:
                 limits.append(f"QEMU could not be read out: {error}")
         else:
@@ -350,6 +352,7 @@ class QemuMachine:
             events=events,
             ipis=ipis,
             resets=resets,
+            pics=pics,
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Optional, Sequence
 
+from debug.evidence import Pic
 from debug.sources.qemu_evidence import CpuState, LogParts
 from debug.sources.qemu_log import QemuLog
-from debug.sources.qemu_text import parse_registers, split_cpus
+from debug.sources.qemu_text import parse_pics, parse_registers, split_cpus
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError
 
 MONITOR_TIMEOUT = 20.0  # seconds: the machine may be large and its host busy
@@ -32,7 +33,9 @@ def read_cpus(qmp: QmpClient, earlier: Sequence[str] = ()) -> tuple[CpuList, lis
         text, own = texts.get(index, ""), [sample.get(index, "") for sample in before]
         roamed = len({_mode(one) for one in (*own, text)}) > 1
         last = own[-1] if own else ""
-        states.append(CpuState(index, thread, text, lapic, apic_id, last, roamed))
+        long = _property(qmp, path, "lm")
+        known = long if isinstance(long, bool) else None
+        states.append(CpuState(index, thread, text, lapic, apic_id, last, roamed, known))
     return listed, states
 
 
@@ -48,14 +51,24 @@ def accelerator(qmp: QmpClient) -> str:
     return "kvm" if isinstance(kvm, dict) and kvm.get("enabled") else "tcg"
 
 
+def read_pics(qmp: QmpClient) -> tuple[Pic, ...]:
+    """The machine's PICs, the first one first; () for a machine without.  Raises QmpError."""
+    return parse_pics(qmp.monitor("info pic", MONITOR_TIMEOUT))
+
+
 def _apic_id(qmp: QmpClient, path: str) -> Optional[int]:
+    value = _property(qmp, path, "apic-id")
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _property(qmp: QmpClient, path: str, name: str) -> object:
+    """A property of a device; None where it has none of this name."""
     try:
-        value = qmp.command("qom-get", {"path": path, "property": "apic-id"}, MONITOR_TIMEOUT)
+        return qmp.command("qom-get", {"path": path, "property": name}, MONITOR_TIMEOUT)
     except QmpClosed:
         raise
     except QmpError:
         return None
-    return value if isinstance(value, int) and value >= 0 else None
 
 
 def cpu_list(answer: object) -> CpuList:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
-from debug.evidence import LocalApic, Registers, Segment, TableRegister
+from debug.evidence import LocalApic, Pic, Registers, Segment, TableRegister
 from debug.x86.descriptors import FLAGS
 
 _FIELD = re.compile(
@@ -113,6 +113,21 @@ def split_cpus(text: str) -> dict[int, str]:
     for mark, following in zip(marks, [*marks[1:], None]):
         parts.setdefault(int(mark[1]), text[mark.end() : following.start() if following else None])
     return parts
+
+
+_PIC = re.compile(
+    r"^pic([01]): irr=([0-9a-f]{2}) imr=([0-9a-f]{2}) isr=([0-9a-f]{2}) .*\birq_base=([0-9a-f]{2})\b",
+    re.M,
+)
+
+
+def parse_pics(text: str) -> tuple[Pic, ...]:
+    """The two PICs in the text of `info pic`, the first one first; () if it holds none."""
+    found = {}
+    for number, *values in _PIC.findall(text):
+        irr, imr, isr, base = (int(value, 16) for value in values)
+        found[number] = Pic(base, imr, isr, irr)
+    return tuple(found[number] for number in sorted(found))
 
 
 _LAPIC = re.compile(

@@ -17,6 +17,7 @@ from debug.evidence import (
     IpiKind,
     Memory,
     NoMemory,
+    Pic,
     Registers,
     Segment,
     StageEvent,
@@ -199,6 +200,7 @@ class Machine:
         self.emulator = "qemu"
         self.messages: tuple[str, ...] = ()
         self.absent_images: tuple[str, ...] = ()
+        self.pics: tuple[Pic, ...] = ()
         self.readable = True
 
     def gate(self, vector: int, offset: int, kind: int = 0x8E, selector: int = CODE64) -> None:
@@ -274,6 +276,7 @@ class Machine:
             console=self.console,
             messages=self.messages,
             absent_images=self.absent_images,
+            pics=self.pics,
             expected_cpus=self.expected,
             stage_table=BUILT_IN,  # our kernel, with its ELF file
         )

@@ -229,6 +229,8 @@ def _pointer(moment: Moment) -> Optional[Evident]:
         address = moment.get("cr2") if moment.vector is None else None
     if not address or moment.fetch or address < PAGE:
         return None
+    if address == (moment.get("rsp") or 0) - moment.slot and moment.error(_W) is not False:
+        return None  # a push: the stack pointer's, whatever else points there
     held = [
         (name, value)
         for name, value in moment.general()

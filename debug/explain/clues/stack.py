@@ -21,6 +21,7 @@ _P, _W, _U = int(PageFaultCode.P), int(PageFaultCode.W), int(PageFaultCode.U)
 _BOOT_CODE_END = 0x100000  # below, small programs keep their stack beside their code
 _IN_CODE = 256  # bytes
 _LAST_PAGES = 0xFFFF_E000  # of 4 GiB: no stack is put there
+_FRAMES = 16 * PAGE  # a frame is smaller
 _DEEP = 3  # interrupts inside one another
 _REGION = re.compile(r"(?:PML5|PML4|PDPTE?|PDE)\b[^;]*not present")  # not a single page's entry
 _PROTECTED = (Mode.PROTECTED32, Mode.PROTECTED16, Mode.COMPAT32, Mode.COMPAT16, Mode.LONG64)
@@ -171,18 +172,22 @@ def _popped(moment: Moment) -> Optional[Evident]:
 
 
 def _push(moment: Moment) -> Iterator[Evident]:
-    """A page fault right below the stack pointer."""
+    """A page fault right below the stack pointer, or in the frame above it."""
     rsp, address = moment.get("rsp"), moment.address
     if rsp is None or address is None or not moment.page_fault or moment.error(_P):
         return
-    if not 0 < rsp - address <= 64 or moment.error(_W) is False or moment.fetch:
+    if moment.error(_W) is False or moment.fetch:
+        return
+    local = rsp <= address < rsp + PAGE and rsp // PAGE == address // PAGE
+    if not 0 < rsp - address <= 64 and not local:
         return
     if moment.mode is Mode.PROTECTED32 and rsp >= _LAST_PAGES:
         return  # it wrapped
     user = moment.cpl == 3 and moment.error(_U) is not False
     clue = Clue.USER_STACK_UNMAPPED if user else Clue.STACK_UNMAPPED
     name = moment.shown("rsp")
-    line = f"the push at {name} {rsp:#x} faulted at {address:#x}: not present"
+    what = "write to the frame" if local else "push"
+    line = f"the {what} at {name} {rsp:#x} faulted at {address:#x}: not present"
     region = next((word for word in moment.words if _REGION.search(word)), None)
     if region is not None:
         lines = (line, f'{EMULATOR_SAYS} "{region}": more than a page is missing there')
@@ -196,18 +201,48 @@ def _push(moment: Moment) -> Iterator[Evident]:
         if nested is not None:
             yield nested
         return
+    framed = _framed(moment, rsp, address, local)
+    if framed:
+        yield Evident(moment.cpu, Clue.STACK_DRAINED, Proof.FITS, (line, framed))
+        return
     if user and all(value == 0 for _, value in moment.general()):
         fresh = "every other general register is 0: the program had only just begun"
         yield Evident(moment.cpu, clue, Proof.FITS, (line, fresh))
         return
-    if rsp % PAGE and rsp // PAGE == address // PAGE:
-        # A stack that runs out does so where a page begins, or by an access far below.
-        inside = f"{name} itself lies in the page that is not mapped: it did not run out there"
-        yield Evident(moment.cpu, clue, Proof.FITS, (line, inside))
-        return
     edge = f"the page of {name} begins there: an empty stack that is not mapped, or a full one"
+    if rsp % PAGE and rsp // PAGE == address // PAGE:
+        cr3 = moment.get("cr3")
+        same = [moment.shown(held) for held, value in moment.general() if cr3 and value == cr3]
+        if same:
+            now = f"{same[0]} still holds CR3's value: the tables have only just been switched"
+            yield Evident(moment.cpu, clue, Proof.FITS, (line, now))
+            return
+        edge = (
+            f"{name} itself lies in the page that is not mapped: a stack that never was, or a full"
+            " one below which a function has just made its frame"
+        )
     yield Evident(moment.cpu, clue, Proof.HINT, (line, edge))
     yield Evident(moment.cpu, Clue.STACK_DRAINED, Proof.HINT, (line, edge))
+
+
+def _framed(moment: Moment, rsp: int, address: int, local: bool) -> str:
+    """What shows that the stack was in use further up, where it must have been mapped; "" if nothing.
+
+    A function's first instructions push RBP and copy RSP there.
+    """
+    rbp = moment.get("rbp") or 0
+    if rsp < rbp < rsp + _FRAMES and rbp // PAGE > address // PAGE and rbp % PAGE:
+        if not rbp % moment.slot:
+            return (
+                f"{moment.shown('rbp')} {rbp:#x}, where a function has pushed its caller's, lies in a"
+                " page above: the stack ran out of it"
+            )
+    if local:
+        return (
+            "no push faulted before: what called this function has put its return address higher"
+            " up, where the stack is mapped"
+        )
+    return ""
 
 
 def _used_above(moment: Moment, rsp: int) -> Optional[int]:

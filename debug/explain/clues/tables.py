@@ -28,6 +28,7 @@ def findings(moment: Moment) -> Iterator[Evident]:
         _return_to_user(moment),
         _null_segment(moment),
         _cr3(moment),
+        _lme_not_set(moment),
         _code_lost(moment),
     ):
         if one is not None:
@@ -193,6 +194,27 @@ def _cr3(moment: Moment) -> Optional[Evident]:
     return Evident(moment.cpu, Clue.CR3_MISALIGNED, proof, tuple(lines))
 
 
+def _walks_pae(moment: Moment) -> bool:
+    """Whether it is known that EFER.LME is 0 and CR4.PAE 1: no way to long mode ends there."""
+    known = moment.get("efer") is not None and moment.get("cr4") is not None
+    return known and paging_mode_of(moment.registers) is PagingMode.PAE
+
+
+def _lme_not_set(moment: Moment) -> Optional[Evident]:
+    """Paging was turned on with CR4.PAE set, for which few 32-bit kernels have a use."""
+    lost = _code_lost(moment)
+    if lost is None or lost.clue is not Clue.CODE_LOST_WITH_PG or not _walks_pae(moment):
+        return None
+    lines = (
+        *lost.lines,
+        f"CR4.PAE is 1 and EFER is {moment.get('efer') or 0:#x}, LME=0: the tables are walked as"
+        " those of PAE. A kernel on its way to long mode has not set LME, or this CPU does not have"
+        " it (qemu-system-i386, -cpu qemu32) and ignores it; of a 32-bit kernel with PAE, the"
+        " tables lack the code that turns paging on",
+    )
+    return Evident(moment.cpu, Clue.LME_NOT_SET, Proof.FITS, lines)
+
+
 def _code_lost(moment: Moment) -> Optional[Evident]:
     """The fetch after MOV CR0 or MOV CR3 fails: a register still holds the value."""
     cr0, cr3, rip = moment.get("cr0"), moment.get("cr3"), moment.get("rip")
@@ -206,7 +228,8 @@ def _code_lost(moment: Moment) -> Optional[Evident]:
             f"the fetch at {rip:#x} failed, and {switch[0]} still holds CR0's value {cr0:#x}:"
             " paging has only just been turned on, with tables that do not map the code"
         ]
-        return Evident(moment.cpu, Clue.CODE_LOST_WITH_PG, Proof.FITS, tuple(lines))
+        proof = Proof.HINT if _walks_pae(moment) else Proof.FITS
+        return Evident(moment.cpu, Clue.CODE_LOST_WITH_PG, proof, tuple(lines))
     source = [moment.shown(name) for name, value in moment.general() if value == cr3]
     if not source:
         return None

@@ -27,7 +27,7 @@ from debug.explain.findings.arrival import (
     WaitingForSipi,
 )
 from debug.explain.findings.control import BadControlWrite, LongModeMissing, ModeTrap, ModeTrapKind
-from debug.explain.findings.delivery import DeliveryFailed, IdtState, IdtStatus
+from debug.explain.findings.delivery import DeliveryFailed, IdtState, IdtStatus, PicOnExceptions
 from debug.explain.findings.fault import (
     FatalException,
     InvalidOpcode,
@@ -118,6 +118,7 @@ __all__ = [
     "PageAltered",
     "PageOverwritten",
     "PanicMessage",
+    "PicOnExceptions",
     "Role",
     "SelectorFault",
     "SelectorUse",

@@ -37,6 +37,8 @@ class LongModeMissing(Finding):
     pae: bool
     works_as_long: bool  # the same CR3 maps the instruction when walked with four levels
     as_bsp: bool = False  # the BSP walks this very CR3 with four levels
+    model: Optional[bool] = None  # whether this CPU model has long mode; None: not known
+    in_vain: Optional[int] = None  # where the code behind it executed WRMSR with LME=1
 
     def sentences(self) -> tuple[str, ...]:
         walked = "PAE" if self.pae else "32-bit"
@@ -48,6 +50,10 @@ class LongModeMissing(Finding):
             lines.append("walked with four levels, the same tables map the instruction")
         if self.as_bsp:
             lines.append("the BSP is in long mode with the same CR3")
+        if self.in_vain is not None:
+            lines.append(f"WRMSR at {self.in_vain:#x} sets EFER.LME, which is still 0")
+        if self.model is False:
+            lines.append("this CPU model has no long mode: CPUID 80000001H EDX bit 29 is 0")
         return tuple(lines)
 
 

@@ -11,6 +11,29 @@ from debug.explain.model import Finding
 from debug.x86.refusals import Check
 
 
+@dataclass(frozen=True)
+class PicOnExceptions(Finding):
+    """The PIC's lines have the vectors of exceptions, and the kernel takes its interrupts.
+
+    `taken`: those of its vectors that came.
+    """
+
+    base: int
+    lines: tuple[int, ...]  # not masked
+    taken: tuple[int, ...]
+
+    def sentences(self) -> tuple[str, ...]:
+        irqs = ", ".join(map(str, self.lines))
+        lines = [
+            f"the PIC sends IRQ 0 as vector {self.base:#x}, as the BIOS left it, and"
+            f" IRQ {irqs} {'is' if len(self.lines) == 1 else 'are'} not masked:"
+            f" vectors {self.base:#x} to {self.base + 7:#x} are those of exceptions"
+        ]
+        for vector in self.taken:
+            lines.append(f"IRQ {vector - self.base} was taken as vector {vector:#x}")
+        return tuple(lines)
+
+
 class IdtState(Enum):
     """What an IDT register says about who loaded it last."""
 

@@ -49,6 +49,7 @@ class Clue(Enum):
     CR3_MISALIGNED = "cr3-misaligned"
     CODE_LOST_WITH_CR3 = "code-lost-with-cr3"
     CODE_LOST_WITH_PG = "code-lost-with-pg"
+    LME_NOT_SET = "lme-not-set"
     STACK_ZERO = "stack-zero"
     STACK_UNMAPPED = "stack-unmapped"
     USER_STACK_UNMAPPED = "user-stack-unmapped"

@@ -75,7 +75,28 @@ def _paging_refused(evidence: Evidence, explanation: Explanation) -> Optional[Ma
     return likely(fault, extra=(text,))
 
 
+def _without_long_mode(explanation: Explanation) -> Optional[LongModeMissing]:
+    """Where the code set EFER.LME, or wanted to, on a CPU that does not have the bit."""
+    for missing in explanation.all(LongModeMissing):
+        if missing.model is False or missing.model is None and missing.in_vain is not None:
+            return missing
+    return None
+
+
+def _no_long_mode(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """EFER refused the bit with #GP, or, as QEMU's does, ignored it."""
+    refused = _unsupported("efer")(evidence, explanation)
+    missing = _without_long_mode(explanation)
+    if refused is not None or missing is None:
+        return refused
+    fault = explanation.first(PageFault, missing.cpu)
+    firm = missing.model is False and missing.works_as_long
+    return certain(missing, fault) if firm else likely(missing, fault)
+
+
 def _lme(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    if _without_long_mode(explanation) is not None:
+        return None
     for write in explanation.all(BadControlWrite):
         if write.check is Check.PDPTE_RESERVED:
             return likely(write)
@@ -248,16 +269,18 @@ ROWS = (
     ),
     Row(
         "no-long-mode",
-        "the CPU has no long mode (or no NX): EFER refuses the bit",
+        "the CPU has no long mode (or no NX): EFER refuses the bit, or ignores it",
         Place.PROTECTED,
-        ("#GP at wrmsr EFER", "qemu32"),
-        "#GP(0) at the access to EFER, and no other rule forbids the value",
+        ("#GP at wrmsr EFER", "qemu32", "EFER stays 0", "qemu-system-i386"),
+        "#GP(0) at the access to EFER, and no other rule forbids the value; or EFER.LME stayed 0 on a"
+        " CPU model without long mode, or behind a WRMSR that sets it",
         "a rule of the architecture forbids the value",
-        "test CPUID.80000001H:EDX bits 29 and 20 first, and say what is missing",
+        "choose a CPU model with long mode, and qemu-system-x86_64, not -i386; test"
+        " CPUID.80000001H:EDX bits 29 and 20 first, and say what is missing",
         "IA32_EFER",
         chapters.LONG_MODE,
         ("B32-07", "CPU-06"),
-        _unsupported("efer"),
+        _no_long_mode,
     ),
     Row(
         "msr-unknown",

@@ -17,8 +17,10 @@ from debug.explain.findings import (
     ExceptionReported,
     ExecutingFiller,
     FatalException,
+    HaltedForever,
     IdtState,
     IdtStatus,
+    PicOnExceptions,
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -83,6 +85,16 @@ def _interrupt_without_handler(evidence: Evidence, explanation: Explanation) -> 
 
 
 def _pic(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """By what began the end, or by the PIC's own registers where the machine has not died."""
+    found = explanation.first(PicOnExceptions)
+    if explanation.status in (Status.TRIPLE_FAULT, Status.PANIC) or found is None:
+        return _pic_began(evidence, explanation)
+    halted = explanation.first(HaltedForever, found.cpu)
+    firm = found.taken or explanation.status is Status.HEALTHY
+    return likely(found, halted) if firm else possible(found)
+
+
+def _pic_began(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A hardware interrupt with a vector of the exceptions: undeliverable, or taken for one.
 
     The firmware runs in protected mode too and takes the PIC's interrupts there: only one that
@@ -175,7 +187,7 @@ ROWS = (
         Place.DELIVERY,
         ("double fault right after sti", "INT 8 is the timer", "IRQ0 taken for #DF"),
         "a hardware interrupt with vector 8 to 15 in protected mode began the end, or its handler failed"
-        " at its return",
+        " at its return; or the PIC's own registers say so while the kernel lets its interrupts in",
         "the vector was raised by an instruction",
         "remap or mask both PICs before interrupts are allowed",
         "External Interrupts Received at Processor Pins",
