@@ -158,6 +158,8 @@ def _end(
         if status is Status.HANG and storm is None:
             ended = chain.halted_after_exception(machine)
             return _reported(machine, ended) if ended is not None else _End()
+        if reported is None and storm is None and _panicked_by_itself(machine):
+            return _End()  # what was logged last was handled
         return _reported(machine, machine.cpu(reported.cpu) if reported is not None else None)
     if status is Status.UNKNOWN:
         alone = any(isinstance(f, OnlyFirmware) for f in findings)
@@ -165,6 +167,11 @@ def _end(
     if status is Status.MISSING_CPU:
         return _missing_chain(machine)
     return _End()
+
+
+def _panicked_by_itself(machine: Machine) -> bool:
+    """Whether the kernel lit the stage of a panic; one after an exception has a stage before it."""
+    return any(event.code == stage.PANIC for event in machine.evidence.stages)
 
 
 def _missing_chain(machine: Machine) -> _End:
