@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+from debug.evidence import TableRegister
 from tests.python.evidence_builder import (
     CODE32,
     CODE64,
@@ -15,7 +16,6 @@ from tests.python.evidence_builder import (
     KERNEL_PHYSICAL,
     NULL_IDT,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
