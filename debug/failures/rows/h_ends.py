@@ -19,6 +19,7 @@ from debug.explain.findings import (
     KernelAbsent,
     OnlyFirmware,
     PanicMessage,
+    WaitsFor,
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -80,7 +81,9 @@ def _halted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     halted = explanation.all(HaltedForever)
     if not halted or explanation.status not in (Status.HANG, Status.UNKNOWN):
         return None
-    return likely(*halted[:4], cpu=halted[0].cpu)
+    stopped = {found.cpu for found in halted}
+    waits = [wait for wait in explanation.all(WaitsFor) if stopped & set(wait.not_come)]
+    return likely(*halted[:4], *waits[:1], cpu=halted[0].cpu)
 
 
 def _went_on(evidence: Evidence, at: int) -> bool:

@@ -73,6 +73,8 @@ def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if wait.lock or not wait.not_come or _circle(evidence, explanation) is not None:
             continue
+        if any(halted.cpu in wait.not_come for halted in explanation.all(HaltedForever)):
+            continue  # that CPU's halt is the cause
         idle = [v for v in explanation.cpus if v.index in wait.not_come and _idles(v)]
         halts = tuple(
             f"CPU {view.index} is {view.doing}: an interrupt must wake it" for view in idle
