@@ -28,7 +28,6 @@ _STOP_LINE = re.compile(
 _MAX_ANSWER = 64 << 20
 _MAX_ERRORS = 64 << 10
 _BURST = 0.03  # seconds without output after which what came is the guest's
-_ASK_AGAIN = 0.5  # seconds
 _PATIENCE = 1.0  # seconds after which a prompt that answers nothing is the guest's
 _STOP_SIZE = 16 << 10  # bytes: more than the debugger says at a stop
 _READ = 1 << 16
@@ -80,6 +79,7 @@ class BochsProcess:
         self._text = b""  # output not yet handed on
         self._last_read = 0.0
         self._question: Optional[int] = None
+        self._asked: list[bytes] = []  # since it ran last, as Bochs echoes them
         self._asked_at = 0.0
         self._echo = b""  # the command whose echo comes first
         self._started = False  # before that all output is Bochs's own
@@ -153,15 +153,24 @@ class BochsProcess:
     def interrupt(self, timeout: float) -> bool:
         """Stop the machine.  False when it does not stop in time.
 
-        Asked again and again: Bochs forgets a signal that comes before it has read `c`.
+        A signal that comes before Bochs has begun to run, it forgets; one that comes while it reads
+        a line takes the line's end, and it runs nothing.  So none is sent before the command was
+        read, and it is asked whether it listens before the next one.
         """
         deadline = time.monotonic() + timeout
+        while not self.stopped and self._unread() and time.monotonic() < deadline:
+            self.pump(_BURST)
+        patience = _PATIENCE / 2
         while not self.stopped and self._out_open and time.monotonic() < deadline:
             try:
                 os.kill(self._child.pid, signal.SIGINT)
             except ProcessLookupError:
                 break
-            self.wait_stop(_ASK_AGAIN)
+            self.wait_stop(patience)
+            if not self.stopped:
+                self._ask(time.monotonic())
+                self.wait_stop(patience)
+            patience *= 2
         return self.stopped
 
     def wait_stop(self, timeout: float) -> bool:
@@ -180,9 +189,14 @@ class BochsProcess:
             text, self._text = self._strip_echo(self._text), b""
             self._give(text[: _stop_begins(text)])
 
+    def _unread(self) -> bool:
+        """Bochs has not yet read the command that runs the machine."""
+        return bool(self._echo) and self._out_open and not self._text.startswith(self._echo)
+
     def _ask(self, now: float) -> None:
         number = secrets.randbits(62) | 1 << 61
         self._question = number
+        self._asked.append(b"? 0x%x" % number)
         self._asked_at = now
         self._send("? 0x%x" % number)
 
@@ -191,14 +205,16 @@ class BochsProcess:
         at = self._text.find(_answer(self._question))
         if at < 0 or _PROMPT.search(self._text, at) is None:
             return False
-        # In front of it: guest text, what the debugger said, its prompt, the question's echo.
-        echo = self._text.rfind(b"? 0x%x" % self._question, 0, at)
-        before = self._strip_echo(self._text[: echo if echo >= 0 else at])
+        # In front of it: guest text, what the debugger said, its prompt, the question's echo, or
+        # that of an earlier one.
+        echoes = [found for asked in self._asked if (found := self._text.find(asked, 0, at)) >= 0]
+        before = self._strip_echo(self._text[: min(echoes, default=at)])
         before = _PROMPT.sub(b"", before)
         stop = _stop_begins(before)
         self.stop_text = before[stop:]
         self.stopped = True
         self._question, self._text = None, b""
+        self._asked.clear()
         self._give(before[:stop])
         return True
 

@@ -175,3 +175,16 @@ def test_good_gates_are_a_disagreement() -> None:
     machine.kill(regs, 6)
     explanation = explain(machine.evidence())
     assert any("could be entered" in note for note in explanation.notes)
+
+
+def test_a_panic_is_not_blamed_on_an_exception_that_was_handled() -> None:
+    """A self-test may raise one on purpose: the kernel's own has a stage before the panic's."""
+    machine = Machine().boot_trace().trace(0, 0xE1)
+    machine.console = "panic: lost wake-up\n"
+    regs = registers(rip=KERNEL + 1, rsp=KERNEL + 0x9000)
+    machine.events.append(ExceptionEvent(EventKind.EXCEPTION, 14, regs, 0, 0x400000000000, 0))
+    found = explain(machine.evidence())
+    assert found.status is Status.PANIC
+    assert found.headline == "the kernel gave up" and found.chain == ()
+    machine.stages.insert(-1, StageEvent(0, 0xE0, 14, source="e9"))
+    assert explain(machine.evidence()).headline.startswith("the kernel gave up with #PF")
