@@ -90,7 +90,7 @@ def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A loop that reads memory which nobody can write: no handler is entered, no CPU runs."""
     for wait in _waits(explanation):
-        if wait.alone and not wait.lock:
+        if wait.alone and not wait.lock and not wait.not_come:
             return likely(wait)
     return None
 
