@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, Registers
+from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.x86.exceptions import DF, GP, NMI, NP, PF, SS, TS
 from debug.x86.registers import Rflags
@@ -122,14 +123,15 @@ def last_chain(machine: Machine, cpu: Optional[Cpu]) -> tuple[ExceptionEvent, ..
 
 
 def halted_after_exception(machine: Machine) -> Optional[Cpu]:
-    """A CPU that halts for good, and did nothing else since its last exception in kernel code.
+    """A CPU that halts for good, or jumps to itself, since its last exception in kernel code.
 
     Its handler was reached and gave up: what was raised is the reason.
     """
     for cpu in machine.cpus:
         masked = not (cpu.registers.rflags or 0) & Rflags.IF
         own = [event for event in machine.last_events if event.cpu == cpu.index]
-        if cpu.halted and masked and own and _is_fault(own[-1]):
+        stands = cpu.halted or in_wait_loop(machine, cpu.registers)[1]
+        if stands and masked and own and _is_fault(own[-1]):
             if own[-1].registers.cpl in (0, None):
                 return cpu
     return None

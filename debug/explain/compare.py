@@ -112,6 +112,8 @@ def map_differences(
     cr3, theirs = registers.get("cr3"), bsp.registers.get("cr3")
     if cr3 is None or theirs is None or cr3 == theirs:
         return ()
+    if not (bsp.registers.get("cr0") or 0) & Cr0.PG:
+        return ()  # without paging everything is mapped
     found = []
     for finding in findings:
         address: Optional[int] = None

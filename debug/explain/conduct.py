@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, EventKind, Registers
@@ -16,6 +17,7 @@ from debug.explain.findings.tables import (
     LargePageIgnored,
     SharedTss,
     StackZeroed,
+    TssTruncated,
     UserBaseSwapped,
 )
 from debug.explain.model import CpuState, CpuView, Finding
@@ -27,6 +29,7 @@ from debug.x86.registers import Cr4, Rflags
 
 _TO_CR4, _TO_CR0 = b"\x0f\x22\xe0", b"\x0f\x22\xc0"  # mov cr4, eax; mov cr0, eax
 _ADDRESS = 0x000F_FFFF_FFFF_F000
+_TSS = 104  # bytes of a 64-bit TSS
 _IST = 36  # offset of the first of seven stacks in a 64-bit TSS
 _PUSHED = 32  # bytes that code without a meaning may have pushed meanwhile
 _DATA_AREA = 0x500  # below: the BIOS's vectors and data
@@ -42,6 +45,7 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[Finding, ...
         cpu = machine.cpu(view.index)
         if cpu is not None and view.state is CpuState.SHUT_DOWN:
             found += _page_size_ignored(machine, cpu) + _called(machine, cpu)
+            found += _task_truncated(machine, cpu)
         if cpu is None or view.state in _WAITING or mode_of(cpu.registers) is not Mode.LONG64:
             continue
         running.append(cpu)
@@ -64,6 +68,22 @@ def _page_size_ignored(machine: Machine, cpu: Cpu) -> list[Finding]:
         raw = walk.entries[0].raw
         if raw & 0x81 == 0x81:
             return [LargePageIgnored(cpu.index, address, address >> 22, raw)]
+    return []
+
+
+def _task_truncated(machine: Machine, cpu: Cpu) -> list[Finding]:
+    """[SDM 3A "TSS Descriptor in 64-bit mode"]: bits 63:32 of the base are in the second half."""
+    base = _base(cpu.registers)
+    if base is None or base >> 32 or mode_of(cpu.registers) is not Mode.LONG64:
+        return []
+    memory = machine.linear(cpu.registers)
+    there = memory.read(base, _TSS)
+    if there is not None and any(there):
+        return []
+    for upper in (0xFFFF_FFFF << 32, 0xFFFF_8000 << 32):
+        data = memory.read(upper | base, _TSS)
+        if data is not None and any(data[4:12]):  # RSP0
+            return [TssTruncated(cpu.index, base, upper | base)]
     return []
 
 
@@ -167,8 +187,10 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
         astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY
         if not astray and filler_at(machine, registers) is None:
             return []  # it may be code
-    if caller(machine, registers) is not None:
-        return []  # there is a return address: the stack is fresh, and its first call went astray
+    for above in range(0, _PUSHED + 1, 8):
+        at = replace(registers, general={**registers.general, "rsp": rsp + above})
+        if caller(machine, at) is not None:
+            return []  # there is a return address: the stack is fresh, its first call went astray
     data = machine.linear(registers).read(rsp + _PUSHED, 128)
     return [StackZeroed(cpu.index, rsp)] if data is not None and not any(data) else []
 

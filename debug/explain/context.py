@@ -28,6 +28,7 @@ from debug.x86.page_entries import Reason
 MAX_CPUS = 4096  # more than any machine here; a hostile list is cut
 PAGE = 4096
 BROADCAST = (0xFF, 0xFFFF_FFFF)  # destinations that name every CPU: xAPIC, x2APIC
+_SCREEN, _COLUMNS, _ROWS = 0xB8000, 80, 25  # VGA's text mode
 LOW_MEMORY = 0xA0000  # where conventional memory ends
 _HIGH_ADDRESS = ((1 << 52) - 1) & ~((1 << 36) - 1)  # address bits that some CPUs lack
 _SHAPE = (Reason.NX_WITHOUT_NXE, Reason.PS_MISPLACED, Reason.MISALIGNED_LARGE_PAGE)
@@ -238,6 +239,16 @@ class Machine:
         if isinstance(self.evidence.memory, NoMemory):
             return False
         return any(self.physical(page, 1) is not None for page in (PAGE, 2 * PAGE, 0))
+
+    @cached_property
+    def screen(self) -> str:
+        """The lines of VGA's text screen; "" where it can't be read, or shows no text."""
+        data = self.physical(_SCREEN, 2 * _COLUMNS * _ROWS)
+        if data is None:
+            return ""
+        text = "".join(chr(byte) if 32 <= byte < 127 else " " for byte in data[::2])
+        rows = (text[at : at + _COLUMNS].rstrip() for at in range(0, len(text), _COLUMNS))
+        return "\n".join(row for row in rows if row)
 
     @cached_property
     def last_events(self) -> tuple[ExceptionEvent, ...]:

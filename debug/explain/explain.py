@@ -17,6 +17,8 @@ from debug.explain import (
     doomed,
     fault,
     firmware,
+    handlers,
+    interrupted,
     laxness,
     locks,
     observed,
@@ -61,7 +63,8 @@ def explain(evidence: Evidence) -> Explanation:
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += ports.findings(machine, views) + firmware.findings(machine)
-    findings += pics.findings(machine)
+    findings += pics.findings(machine) + interrupted.findings(machine, views)
+    findings += interrupted.in_service(machine)
     status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
@@ -72,6 +75,7 @@ def explain(evidence: Evidence) -> Explanation:
         index = _suspect(status, views, findings)
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
+    notes += _parked(machine, views)
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()
     notes = [*end.notes, *notes, *said, *arrival.uncounted(machine), *evidence.limits]
     notes += [doomed.how(machine)] if predicted else []
@@ -87,6 +91,18 @@ def explain(evidence: Evidence) -> Explanation:
         tuple(dict.fromkeys(notes)),
         trampoline_search.worth_telling(machine, status, index),
     )
+
+
+def _parked(machine: Machine, views: tuple[CpuView, ...]) -> list[str]:
+    """What is said of APs that halt for good in a kernel that does not say why."""
+    found = [v for v in views if v.state is CpuState.PARKED and not machine.traced]
+    if not found:
+        return []
+    names = ", ".join(str(view.index) for view in found[:8])
+    return [
+        f"CPU {names}: halted with interrupts off at {found[0].where} while the BSP is idle, and not in"
+        " a handler: parked on purpose, as it seems"
+    ]
 
 
 @dataclass(frozen=True)
@@ -118,8 +134,13 @@ def _cpus(
             if view.state is not CpuState.IDLE:
                 found += laxness.mode_traps(machine, cpu.index, cpu.registers)
         if view.state in (CpuState.RUNNING, CpuState.SPINNING):
+            found += handlers.lost(machine, cpu)
+        if view.state is CpuState.SHUT_DOWN:
+            found += handlers.emptied(machine, cpu)
+        if view.state in (CpuState.RUNNING, CpuState.SPINNING):
             found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)
+    found += trampoline_page.bsp_unprotected(machine)
     return tuple(views), tuple(found)
 
 
@@ -296,6 +317,7 @@ def _comparisons(machine: Machine, culprit: Optional[Cpu], end: _End) -> tuple[F
         if dead:
             registers = next((s.registers for s in end.steps if s.registers), registers)
         found += trampoline_page.astray(machine, cpu.index, registers)
+        found += trampoline_page.sent(machine, cpu.index, registers)
         found += compare.differences(machine, cpu.index, registers)
         if dead:
             found += compare.map_differences(machine, cpu.index, registers, end.findings)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import Registers
+from debug.evidence import Cpu, Registers
+from debug.explain.code import filler, filler_at, instruction_at
 from debug.explain.context import Machine
+from debug.explain.findings import GateOfAnotherKind, IdtEmptied
 from debug.explain.findings.tables import HandlerUnreachable, ShiftedFrame, VectorTablePointer
+from debug.explain.interrupted import ends_a_frame
 from debug.explain.model import Finding
 from debug.x86.canonical import is_canonical
+from debug.x86.decode import MAX_LENGTH, decode
 from debug.x86.exceptions import GP, NP, PF
 from debug.x86.instruction import Instruction, Kind
-from debug.x86.modes import Mode, mode_of
+from debug.x86.modes import Mode, code_width, mode_of
 
+_SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
 _UPPER_HALVES = (0xFFFF_FFFF << 32, 0xFFFF_8000 << 32)
 
 
@@ -29,6 +34,11 @@ def findings(
     instruction: Optional[Instruction],
 ) -> tuple[Finding, ...]:
     """What exception `number` says about the handler that it came from."""
+    if mode_of(registers) is Mode.PROTECTED32:
+        at_return = instruction is not None and instruction.kind is Kind.IRET
+        return _other_gates(
+            machine, cpu, registers, range(256) if at_return else range(number, number + 1)
+        )
     if mode_of(registers) is not Mode.LONG64 or registers.rip is None:
         return ()
     if number == PF and cr2 == registers.rip or number == GP and not is_canonical(registers.rip):
@@ -39,6 +49,50 @@ def findings(
             return found
     if number in (GP, NP) and instruction is not None and instruction.kind is Kind.IRET:
         return _shifted(machine, cpu, registers)
+    return ()
+
+
+def emptied(machine: Machine, cpu: Cpu) -> tuple[IdtEmptied, ...]:
+    """`lidt [null]; int3` (or ud2, int n): what resets a machine that nothing else resets."""
+    registers = cpu.registers
+    idtr, rip, width = registers.idtr, registers.rip, code_width(registers)
+    if idtr is None or idtr.limit or rip is None or width not in (32, 64):
+        return ()
+    here = instruction_at(machine, registers)
+    if here is None or here.kind not in (Kind.SOFTWARE_INTERRUPT, Kind.INVALID):
+        return ()
+    memory = machine.linear(registers)
+    for back in range(3, MAX_LENGTH + 1):
+        data = memory.read(rip - back, back)
+        one = decode(data, rip - back, width) if data is not None else None
+        if one is not None and one.kind is Kind.LIDT and one.length == back:
+            return (IdtEmptied(cpu.index, one.address, here.text),)
+    return ()
+
+
+def lost(machine: Machine, cpu: Cpu) -> tuple[HandlerUnreachable, ...]:
+    """A CPU that slides over what is no code, from where a gate without its upper half leads."""
+    registers = cpu.registers
+    idtr, rip = registers.idtr, registers.rip
+    if mode_of(registers) is not Mode.LONG64 or idtr is None or rip is None or idtr.limit < 15:
+        return ()
+    memory = machine.linear(registers)
+    if memory.read(rip, 1) is not None and filler_at(machine, registers) is None:
+        return ()
+    data = memory.read(idtr.base, min(idtr.limit + 1, 4096)) or b""
+    for number in range(len(data) // 16):
+        gate = data[number * 16 : number * 16 + 16]
+        offset = int.from_bytes(gate[:2] + gate[6:12], "little")
+        if not gate[5] & 0x80 or offset >> 32 or not offset <= rip < offset + _SLIDE:
+            continue
+        there = memory.read(offset, 16)
+        if there is not None and filler(there) is None:
+            continue
+        for upper in _UPPER_HALVES:
+            code = memory.read(upper | offset, 16)
+            if code is not None and filler(code) is None:
+                whole = machine.where(upper | offset)
+                return (HandlerUnreachable(cpu.index, number, offset, f"{whole}, where code is"),)
     return ()
 
 
@@ -57,6 +111,28 @@ def _unreachable(machine: Machine, cpu: Optional[int], registers: Registers) -> 
         whole = next((symbol for symbol in symbols if symbol is not None), None)
         name = str(whole) if whole is not None and not whole.offset else None
         return (HandlerUnreachable(cpu, number, rip, name, bool(gate[13] & 0x1F)),)
+    return ()
+
+
+_OTHER_GATES = {5: "task gate", 6: "16-bit interrupt gate", 7: "16-bit trap gate"}
+
+
+def _other_gates(
+    machine: Machine, cpu: Optional[int], registers: Registers, numbers: range
+) -> tuple[Finding, ...]:
+    """The first present gate, of those, that pushes another frame than 32-bit code expects."""
+    idtr = registers.idtr
+    if idtr is None or not idtr.base:
+        return ()  # the BIOS's vectors
+    for number in numbers:
+        if number * 8 + 7 > idtr.limit:
+            break
+        gate = machine.linear(registers).read(idtr.base + number * 8, 8)
+        if gate is None:
+            break
+        if gate[5] & 0x90 == 0x80 and gate[5] & 0xF in _OTHER_GATES:
+            kind, raw = _OTHER_GATES[gate[5] & 0xF], int.from_bytes(gate, "little")
+            return (GateOfAnotherKind(cpu, number, kind, raw),)
     return ()
 
 
@@ -87,10 +163,13 @@ def _shifted(machine: Machine, cpu: Optional[int], registers: Registers) -> tupl
     rsp, code = registers.get("rsp"), registers.segments.get("cs")
     if rsp is None or code is None:
         return ()
-    data = machine.linear(registers).read(rsp, 32)
+    data = machine.linear(registers).read(rsp, 48)
     if data is None:
         return ()
-    _, taken, above, _ = (int.from_bytes(data[at : at + 8], "little") for at in range(0, 32, 8))
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 48, 8)]
+    error, taken, above = words[:3]
     if above & ~3 != code.selector & ~3 or above > 0xFFFF or not is_canonical(taken):
         return ()
-    return (ShiftedFrame(cpu, rsp, above),) if taken > 0xFFFF else ()
+    if taken <= 0xFFFF and not ends_a_frame(registers, words[2:], rsp + 16, 64):
+        return ()
+    return (ShiftedFrame(cpu, rsp, above, error if error <= 0xFFFF else None),)

@@ -17,6 +17,8 @@ from debug.explain.findings import Laxness, ModeTrap, ModeTrapKind
 from debug.explain.model import Finding
 from debug.explain.trampoline_page import is_64_bit_target
 from debug.x86.canonical import is_canonical
+from debug.x86.decode import MAX_LENGTH, decode, decode_many
+from debug.x86.instruction import Kind
 from debug.x86.modes import Mode, mode_of
 from debug.x86.refusals import Check
 from debug.x86.registers import Cr0, Cr4, Efer
@@ -123,6 +125,12 @@ def mode_traps(machine: Machine, cpu: Optional[int], registers: Registers) -> tu
             f"CS {selector:#06x} has L=0 while EFER.LMA=1: 64-bit code runs in compatibility mode"
         )
         found.append(ModeTrap(cpu, ModeTrapKind.COMPAT_NOT_64, selector, sentence))
+    if mode is Mode.PROTECTED16 and not loaded and (jump := _near_jump(machine, registers)):
+        sentence = (
+            f"CR0.PE was set before {jump:#x}, where a near jump follows: CS {selector:#06x} is still"
+            " real mode's, and 32-bit code is decoded as 16-bit code"
+        )
+        found.append(ModeTrap(cpu, ModeTrapKind.NO_FAR_JUMP, selector, sentence))
     if mode is Mode.PROTECTED16 and loaded:
         if code.long:
             kind = ModeTrapKind.LONG_BEFORE_LMA
@@ -141,6 +149,8 @@ def mode_traps(machine: Machine, cpu: Optional[int], registers: Registers) -> tu
 
 
 _NEARBY = 96  # bytes on each side of RIP
+_MOV_CR0, _BACK, _BETWEEN = b"\x0f\x22\xc0", 256, 8  # mov cr0, eax; bytes; instructions
+_REX_W, _WITH_IMMEDIATE = 0x48, range(0xB8, 0xC0)  # mov r64, imm64
 
 
 def _rex_code(machine: Machine, registers: Registers) -> bool:
@@ -155,8 +165,48 @@ def _rex_code(machine: Machine, registers: Registers) -> bool:
         return True  # its author says so
     if starts_with_rex(machine.linear(registers).read(at - 1, 3) or b""):
         return True  # the prefix was executed: in 32-bit code it is a DEC
+    if _split_instruction(machine, registers):
+        return True
     data = machine.linear(registers).read(max(at - _NEARBY, 0), 2 * _NEARBY) or b""
     return rex_count(data) >= SEVERAL_REX or is_64_bit_target(machine, code.selector)
+
+
+def _split_instruction(machine: Machine, registers: Registers) -> bool:
+    """Whether RIP stands within a 64-bit instruction of which the CPU took the start for others.
+
+    Such as MOV RAX, imm64: in 32-bit code that is DEC EAX, MOV EAX, imm32 and the immediate's rest.
+    """
+    at, rip = machine.pc(registers), registers.rip
+    if at is None or rip is None:
+        return False
+    memory = machine.linear(registers)
+    for back in range(2, MAX_LENGTH):
+        data = memory.read(at - back, back) if at >= back else None
+        if data is None or data[0] & 0xF8 != _REX_W or data[1] not in _WITH_IMMEDIATE:
+            continue
+        whole = decode(data + memory.some(at, MAX_LENGTH), rip - back, 64)
+        parts = decode_many(data, rip - back, 32, back)
+        if whole is not None and whole.length > back and parts and parts[-1].next == rip:
+            return True
+    return False
+
+
+def _near_jump(machine: Machine, registers: Registers) -> Optional[int]:
+    """Where a near jump follows on the MOV to CR0 that set PE, with RIP behind its target."""
+    at, rip = machine.pc(registers), registers.rip
+    if at is None or rip is None or registers.segments["cs"].base != at - rip:
+        return None
+    start = max(rip - _BACK, 0)
+    data = machine.linear(registers).some(at - rip + start, rip - start) if rip else b""
+    place = data.rfind(_MOV_CR0)
+    if place < 0:
+        return None
+    for one in decode_many(data[place + 3 :], start + place + 3, 16, _BETWEEN):
+        if one.kind is Kind.NEAR_JUMP and one.target is not None:
+            return one.address if one.next <= one.target <= rip < one.target + _BACK else None
+        if one.kind is not Kind.OTHER and one.kind is not Kind.LOAD_SEGMENT:
+            return None
+    return None
 
 
 def _real_mode_segment(segment: Optional[Segment]) -> bool:

@@ -23,6 +23,7 @@ from debug.explain.findings import (
     PanicMessage,
 )
 from debug.explain.model import Finding
+from debug.explain.waiting import loop_body
 from debug.x86.exceptions import PF
 from debug.x86.modes import mode_of
 
@@ -80,7 +81,7 @@ _REFUSALS = ("no-long-mode",)  # topics that are an end by themselves
 def said(machine: Machine) -> tuple[Finding, ...]:
     """Facts from the console, the messages, the stages and the way the machine ended."""
     found: list[Finding] = []
-    tail = machine.evidence.console[-_TAIL:]
+    tail = f"{machine.evidence.console[-_TAIL:]}\n{machine.screen}"
     stages = [event for event in machine.evidence.stages]
     for event in stages:
         if event.code == stage.EXCEPTION:
@@ -186,6 +187,8 @@ def floods(machine: Machine) -> tuple[InterruptFlood, ...]:
         before = machine.linear(last.registers).read(at - 1, 1)
         if before in (None, _HLT) or in_wait_loop(machine, last.registers) != (False, False):
             continue
+        if loop_body(machine, last.registers):
+            continue  # an emulator takes interrupts where a block of code begins: at each turn
         found.append(InterruptFlood(cpu.index, vector, machine.where(at), len(own)))
     return tuple(found)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Ports that a CPU reads again and again: a device that does not answer, or a person's key.
 
-Found by the encodings of IN around the instruction pointer and around
-the places that the stack returns to, each with the port that its own code names.
+What the loop reads tells, and what the functions do that it calls.  Where no loop is found, or it
+calls through a pointer, the encodings of IN count around the instruction pointer and around the
+places that the stack returns to, each with the port that its own code names.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from debug.explain.code import call_before
 from debug.explain.context import Machine
 from debug.explain.findings import PortPolled
 from debug.explain.model import CpuState, CpuView
-from debug.explain.waiting import loop_body
-from debug.x86.instruction import ImmediateOperand, Instruction, Kind
+from debug.explain.polling import loop_of
 from debug.x86.modes import code_width
 
 _STATUS = {  # bit 0 of these says whether somebody typed or sent something
@@ -48,28 +48,18 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[PortPolled, 
         if code_width(cpu.registers) not in (32, 64):
             continue
         where = machine.where(machine.pc(cpu.registers))
-        body = loop_body(machine, cpu.registers)
-        looped = [port for one in body for port in _port(cpu, one)]
-        calls = any(one.kind is Kind.NEAR_CALL for one in body)
-        if body and not looped and not calls:
+        loop = loop_of(machine, cpu.registers)
+        reads = loop.reads() if loop is not None else ()
+        if loop is not None and not reads and (loop.whole or not loop.calls):
             continue  # it waits for something else, whatever the code around it reads
-        typed = sorted(set(_nearby(machine, cpu)) & set(_STATUS))
-        for port in (typed or looped)[:1]:
+        typed = sorted({read.port for read in reads if read.bit_0} & set(_STATUS))
+        known = [read.port for read in reads if read.port in {**_DEVICES, **_STATUS}]
+        if loop is None or not loop.whole and not typed and not known:
+            typed = sorted(set(_nearby(machine, cpu)) & set(_STATUS))
+        for port in (typed or known or [read.port for read in reads])[:1]:
             device = {**_DEVICES, **_STATUS}.get(port, "")
             found.append(PortPolled(view.index, port, device, bool(typed), where))
     return tuple(found)
-
-
-def _port(cpu: Cpu, one: Instruction) -> Iterator[int]:
-    """The port that an instruction of the CPU's own loop reads."""
-    if one.kind is not Kind.PORT or one.mnemonic != "in":
-        return
-    number = next((o.value for o in one.operands if isinstance(o, ImmediateOperand)), None)
-    rdx = cpu.registers.get("rdx")
-    if number is not None:
-        yield number & 0xFF
-    elif rdx is not None:
-        yield rdx & 0xFFFF
 
 
 def _nearby(machine: Machine, cpu: Cpu) -> Iterator[int]:

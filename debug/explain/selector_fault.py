@@ -147,12 +147,13 @@ def _selector(
         descriptor,
         machine.pc(registers),
         _suspect_base(machine, registers),
-        _good_beyond(machine, registers, selector),
+        _good_beyond(machine, registers, selector, use),
+        _shifted(machine, registers),
     )
 
 
-def _good_beyond(machine: Machine, registers: Registers, selector: int) -> bool:
-    """Whether the table goes on beyond its limit, without a gap, up to a code segment there."""
+def _good_beyond(machine: Machine, registers: Registers, selector: int, use: SelectorUse) -> bool:
+    """Whether the table goes on beyond its limit, without a gap, up to a segment for this use."""
     table = registers.gdtr
     if table is None or selector & 4 or selector | 7 <= table.limit:
         return False
@@ -162,7 +163,19 @@ def _good_beyond(machine: Machine, registers: Registers, selector: int) -> bool:
         return False
     entries = [data[at : at + 8] for at in range(0, len(data), 8)]
     good = all(entry[5] & 0x90 == 0x90 and entry[6] & 0x0F in (0, 0xF) for entry in entries)
-    return good and entries[-1][5] & 0x08 == 0x08
+    data_load = use in (SelectorUse.LOAD_DATA, SelectorUse.LOAD_SS)
+    return good and (data_load or entries[-1][5] & 0x08 == 0x08)
+
+
+def _shifted(machine: Machine, registers: Registers) -> bool:
+    """Whether a code descriptor stands where the null one belongs, right behind 8 bytes of zeros."""
+    table = registers.gdtr
+    data = machine.linear(registers).read(table.base - 8, 16) if table is not None else None
+    if data is None or any(data[:8]):
+        return False
+    first = data[8:]
+    flat = first[:5] == b"\xff\xff\0\0\0" and not first[7]
+    return flat and first[5] & 0x98 == 0x98 and first[6] & 0x0F == 0x0F
 
 
 def _suspect_base(machine: Machine, registers: Registers) -> str:
@@ -184,16 +197,23 @@ def _suspect_base(machine: Machine, registers: Registers) -> str:
         return f"the memory at the GDT's base {table.base:#x} is all zeros"
     if len(data) >= 16 and set(data) == {0xCC}:
         return f"the memory at the GDT's base {table.base:#x} is 0xCC filler"
+    if _shifted(machine, registers):
+        what = "a code descriptor, and the 8 bytes before it are a null one"
+        return f"the first entry at the GDT's base {table.base:#x} is {what}"
     if any(data[:8]) and not _looks_like_gdt(data):
         return f"the memory at the GDT's base {table.base:#x} does not look like descriptors"
     return ""
 
 
 def _looks_like_gdt(data: bytes) -> bool:
-    """At least half of the entries after the first have S=1, P=1 and a code or data type."""
+    """At least half of the entries after the first have S=1 and P=1, and one is flat code.
+
+    The BIOS's vectors pass for present segments, but for none whose base is 0.
+    """
     entries = [data[at : at + 8] for at in range(8, len(data) - 7, 8)]
     good = [entry for entry in entries if entry[5] & 0x90 == 0x90 or not any(entry)]
-    return bool(entries) and len(good) * 2 >= len(entries)
+    flat = (e for e in entries if e[5] & 0x98 == 0x98 and not any(e[2:5]) and not e[7])
+    return len(good) * 2 >= len(entries) and any(flat)
 
 
 def _control(

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import Cpu, Ending, IpiKind, Registers
+from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
 from debug.explain import stages as stage
+from debug.explain import trampoline_page
 from debug.explain.callers import caller_of
 from debug.explain.clocks import clock_of
 from debug.explain.code import filler_at, in_wait_loop
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import (
     BspInFirmware,
+    Contents,
     ExecutingFiller,
     HaltedForever,
     OutsideMemory,
@@ -21,6 +23,7 @@ from debug.explain.findings import (
     StackState,
 )
 from debug.explain.firmware import in_rom
+from debug.explain.interrupted import frame_of
 from debug.explain.lcpu import block_of
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.reached import reached
@@ -31,6 +34,7 @@ from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Cr0, Rflags
 
 MASK32 = (1 << 32) - 1
+_VECTORS = 0x500  # bytes of the BIOS's vectors and data
 _RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
 _PARKING_STAGES = (stage.AP_ABANDONED, stage.AP_UNKNOWN, stage.STOPPED)
 
@@ -120,6 +124,8 @@ def _state(machine: Machine, cpu: Cpu, rip: Optional[int], shut_down: bool) -> C
             return CpuState.FIRMWARE
         if registers.rflags is None:
             return CpuState.IDLE if cpu.halted else CpuState.UNKNOWN
+        if not registers.rflags & Rflags.IF and not is_bsp and _parked_by_kernel(machine, cpu):
+            return CpuState.PARKED
         return CpuState.IDLE if registers.rflags & Rflags.IF else CpuState.HALTED
     if at_reset:
         return CpuState.RESET
@@ -128,6 +134,25 @@ def _state(machine: Machine, cpu: Cpu, rip: Optional[int], shut_down: bool) -> C
     if not is_bsp and _in_firmware(machine, cpu, rip) and not _was_started(machine, cpu):
         return CpuState.FIRMWARE
     return CpuState.SPINNING if cpu.moved is False else CpuState.RUNNING
+
+
+def _parked_by_kernel(machine: Machine, cpu: Cpu) -> bool:
+    """An AP without lamps that halts for good where no handler is, while the BSP is idle.
+
+    The BSP misses nothing: it has interrupts on, and nothing to do.
+    """
+    bsp = machine.bsp
+    if bsp is None or not bsp.halted or machine.traced:
+        return False
+    if not (bsp.registers.rflags or 0) & Rflags.IF or not machine.has_memory:
+        return False
+    modes = (Mode.LONG64, Mode.PROTECTED32)
+    if mode_of(cpu.registers) not in modes or mode_of(bsp.registers) not in modes:
+        return False
+    own = [event for event in machine.last_events if event.cpu == cpu.index]
+    if any(event.kind is EventKind.EXCEPTION for event in own[-1:]):
+        return False
+    return frame_of(machine, cpu.registers) is None
 
 
 def _parked_by_firmware(machine: Machine, cpu: Cpu) -> bool:
@@ -211,9 +236,19 @@ def _place(machine: Machine, cpu: Cpu, rip: Optional[int]) -> list[Finding]:
         return [ExecutingFiller(cpu.index, rip, contents, code_width(registers) or 0)]
     walk = machine.linear(registers).walk(rip)
     if walk is not None and walk.physical is not None:
+        if _in_vectors(machine, registers, walk.physical):
+            width = code_width(registers) or 0
+            return [ExecutingFiller(cpu.index, rip, Contents.VECTORS, width)]
         if machine.physical(walk.physical, 1) is None and machine.has_memory:
             return [OutsideMemory(cpu.index, rip)]
     return []
+
+
+def _in_vectors(machine: Machine, registers: Registers, physical: int) -> bool:
+    """In the first bytes of memory no kernel has code, unless it starts its APs there."""
+    if physical >= _VECTORS or mode_of(registers) not in (Mode.LONG64, Mode.PROTECTED32):
+        return False
+    return 0 not in trampoline_page.pages(machine) and machine.has_memory
 
 
 def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[StackState]:

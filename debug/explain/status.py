@@ -15,6 +15,7 @@ from debug.explain.findings import (
     HaltedForever,
     InitAfterSipi,
     InitMissing,
+    InService,
     InterruptFlood,
     InterruptStorm,
     KernelAbsent,
@@ -115,6 +116,8 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.HEALTHY  # it waits for a person
     if any(
         isinstance(f, (InterruptFlood, InterruptStorm, HaltedForever, Spinning, *_LOST))
+        or isinstance(f, InService)
+        and f.pending
         for f in findings
     ):
         watched = machine.evidence.ending is Ending.STOPPED

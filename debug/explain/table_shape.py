@@ -11,18 +11,21 @@ from typing import Optional
 
 from debug.evidence import Registers
 from debug.explain.context import PAGE, Machine
-from debug.explain.findings import PageFault
+from debug.explain.findings import PageFault, Role
 from debug.explain.findings.tables import (
+    Cr3FrameNumber,
     Cr3Misaligned,
     EdgeOfMap,
     LevelSkipped,
     LevelsMismatch,
+    PagesNotLarge,
+    SlotBeside,
     TablesAbsent,
 )
 from debug.explain.model import Finding
 from debug.x86.canonical import MASK64
 from debug.x86.linear import tables_of
-from debug.x86.modes import PagingMode, paging_mode_of
+from debug.x86.modes import PagingMode
 from debug.x86.page_entries import Reason
 from debug.x86.paging import Tables, translate
 from debug.x86.registers import Cr4
@@ -38,21 +41,71 @@ def findings(
 ) -> tuple[Finding, ...]:
     """What the tables behind a page fault look like."""
     tables = tables_of(registers)
-    if tables is None or paging_mode_of(registers) not in (PagingMode.LEVEL4, PagingMode.LEVEL5):
+    if tables is None or tables.mode is PagingMode.NONE:
         return ()
     found: list[Finding] = []
     if _absent(machine, tables):
         bsp = machine.bsp.registers.get("cr3") if machine.bsp is not None else None
         return (TablesAbsent(cpu, tables.cr3, bsp),)
+    beside = _beside(machine, cpu, registers, fault)
+    found += [beside] if beside is not None else []
+    if tables.mode not in (PagingMode.LEVEL4, PagingMode.LEVEL5):
+        return tuple(found)
+    if (number := _frame_number(machine, cpu, registers, tables, fault)) is not None:
+        return (number,)
     for one in (
         _misaligned(machine, cpu, tables, fault),
         _skipped(machine, cpu, tables),
         _levels(machine, cpu, tables, fault),
+        _not_large(machine, cpu, registers, fault),
         _edge(machine, cpu, registers, fault),
     ):
         if one is not None:
             found.append(one)
     return tuple(found)
+
+
+def _beside(
+    machine: Machine, cpu: Optional[int], registers: Registers, fault: PageFault
+) -> Optional[Finding]:
+    """The empty entry of the topmost table has a neighbour that is present, and alone."""
+    tables = tables_of(registers)
+    walk = machine.linear(registers).walk(fault.address)
+    if walk is None or tables is None or len(walk.entries) != 1 or walk.entries[0].raw:
+        return None
+    if fault.role not in (Role.FETCH, Role.STACK) or fault.after_paging:
+        return None
+    size = 4 if tables.mode is PagingMode.PAGING32 else 8
+    data = machine.physical(tables.root, PAGE)
+    if data is None or tables.mode is PagingMode.PAE:
+        return None
+    words = [int.from_bytes(data[at : at + size], "little") for at in range(0, PAGE, size)]
+    index = fault.address >> (22 if size == 4 else 39) & len(words) - 1
+    near = [at for at in (index - 1, index + 1) if 0 < at < len(words) and words[at] & 1]
+    far = [at for at in range(max(index - 8, 1), min(index + 9, len(words))) if words[at] & 1]
+    if len(near) != 1 or far != near or words[near[0]] & _ADDRESS == tables.root:
+        return None  # a table that maps itself is no kernel's half
+    name = walk.entries[0].name
+    return SlotBeside(cpu, fault.address, name, near[0], words[near[0]])
+
+
+def _frame_number(
+    machine: Machine,
+    cpu: Optional[int],
+    registers: Registers,
+    tables: Tables,
+    fault: PageFault,
+) -> Optional[Finding]:
+    """CR3 shifted left by 12 bits would be tables that map the code."""
+    meant = tables.cr3 << 12
+    if not 0 < tables.cr3 < 1 << 20 or fault.rip is None:
+        return None
+    if translate(machine.evidence.memory, tables, fault.rip).physical is not None:
+        return None
+    walk = translate(machine.evidence.memory, replace(tables, cr3=meant), fault.rip)
+    if walk.physical is None or machine.physical(walk.physical, 1) is None:
+        return None
+    return Cr3FrameNumber(cpu, tables.cr3, meant)
 
 
 def _absent(machine: Machine, tables: Tables) -> bool:
@@ -110,16 +163,41 @@ def _skipped(machine: Machine, cpu: Optional[int], tables: Tables) -> Optional[F
     return None
 
 
+def _not_large(
+    machine: Machine, cpu: Optional[int], registers: Registers, fault: PageFault
+) -> Optional[Finding]:
+    """Page tables lie a page apart, or anywhere; large pages lie one behind the other."""
+    walk = machine.linear(registers).walk(fault.address)
+    if walk is None or fault.walk_succeeds:
+        return None
+    above = next((e.raw & _ADDRESS for e in walk.entries if e.level == "PDPT"), None)
+    used = next((e for e in walk.entries if e.level == "PD"), None)
+    data = machine.physical(above, PAGE) if above is not None else None
+    if data is None or used is None:
+        return None
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, PAGE, 8)]
+    at = words.index(used.raw)
+    one, two = words[at : at + 2] if at < 511 else words[at - 1 : at + 1]
+    if one & 0x81 != 1 or two & 0x81 != 1 or (two & _ADDRESS) - (one & _ADDRESS) != _LARGE:
+        return None
+    return PagesNotLarge(cpu, f"PD[{min(at, 510)}]", one, two, _LARGE)
+
+
 def _levels(
     machine: Machine, cpu: Optional[int], tables: Tables, fault: PageFault
 ) -> Optional[Finding]:
     """The same CR3 with one level more or less maps what faulted, and there is memory there."""
-    if fault.walk_succeeds:
-        return None
+    if fault.walk_succeeds or translate(machine.evidence.memory, tables, fault.address).physical:
+        return None  # it is mapped: the access is what was refused
     other = replace(tables, cr4=tables.cr4 ^ int(Cr4.LA57))
     walk = translate(machine.evidence.memory, other, fault.address)
     if walk.physical is None or machine.physical(walk.physical, 1) is None:
         return None
+    if (
+        fault.rip is not None
+        and translate(machine.evidence.memory, other, fault.rip).physical is None
+    ):
+        return None  # then the code that faulted would not be mapped
     la57 = bool(tables.cr4 & Cr4.LA57)
     return LevelsMismatch(cpu, la57, fault.address)
 

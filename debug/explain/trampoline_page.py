@@ -12,16 +12,20 @@ from typing import Optional
 from debug.evidence import Cpu, IpiKind, Registers
 from debug.explain.code import SEVERAL_REX, filler, filler_at, rex_count
 from debug.explain.context import PAGE, Machine
-from debug.explain.findings import FarJumpAstray, JumpInRealMode, Laxness, PageAltered
+from debug.explain.findings import FarJumpAstray, JumpInRealMode, Laxness, PageAltered, SentAstray
 from debug.explain.model import FarJump
-from debug.explain.trampoline_search import far_jumps
-from debug.x86.modes import Mode, linear_pc, mode_of
+from debug.explain.trampoline_search import far_jumps, short_jump
+from debug.x86.modes import Mode, code_width, linear_pc, mode_of
 from debug.x86.refusals import Check
 from debug.x86.registers import Efer
 
 _LGDT = b"\x0f\x01\x16"
 _LONG, _BIG = 1 << 5, 1 << 6  # in byte 6 of a descriptor
 _LOW = 0x1000  # the interrupt vector table and the BIOS's data: no kernel has code there
+_LOW_HALF = (1 << 32) - 1
+_LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits and selectors
+_VECTORS = 0x500  # the BIOS's vectors and data end below
+_ROMS, _BEHIND = 0xC0000, 128  # where ROMs begin; bytes of code before a far jump
 _SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
 
 
@@ -42,14 +46,44 @@ def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAst
     memory = machine.linear(registers)
     lost = memory.read(rip, 1) is None or filler_at(machine, registers) is not None
     for page in pages(machine):
-        for jump in far_jumps(machine.physical(page, PAGE) or b"", page):
+        data = machine.physical(page, PAGE) or b""
+        short = short_jump(data, page)
+        if short is not None and short.target <= rip < _VECTORS and code_width(registers) == 32:
+            return (FarJumpAstray(cpu, short.at, short.target, page, None),)
+        for jump in far_jumps(data, page):
             if not jump.target <= rip < jump.target + _SLIDE or page <= jump.target < page + PAGE:
                 continue
-            there = memory.read(jump.target, 16)
+            there = memory.read(jump.target, 16) or machine.physical(jump.target, 16)
             empty = lost and (there is None or filler(there) is not None)
             relocated = _within(machine, jump, page)
             if empty or relocated is not None and rip < _LOW:
                 return (FarJumpAstray(cpu, jump.at, jump.target, page, relocated),)
+    return ()
+
+
+def sent(machine: Machine, cpu: int, registers: Registers) -> tuple[SentAstray, ...]:
+    """The parameter that sent a CPU without lamps to where it executes what is no code."""
+    rip = linear_pc(registers)
+    if rip is None or machine.traced or mode_of(registers) is Mode.REAL:
+        return ()
+    memory = machine.linear(registers)
+    if memory.read(rip, 1) is not None and filler_at(machine, registers) is None:
+        return ()
+    for page in pages(machine):
+        data = machine.physical(page, PAGE) or b""
+        for at in range(0, len(data) - 7, 4):
+            value = int.from_bytes(data[at : at + 8], "little")
+            low = value & _LOW_HALF
+            if low < _LOWEST_ENTRY or page <= low < page + PAGE:
+                continue
+            whole = memory.read(value, 16)
+            if value != low and low <= rip < low + _SLIDE and whole is not None:
+                if filler(whole) is None and not memory.read(low, 16):
+                    return (SentAstray(cpu, page + at, value, True),)
+            there = memory.read(value, 16)
+            lost = there is None or filler(there) is not None
+            if lost and value <= rip < value + _SLIDE:
+                return (SentAstray(cpu, page + at, value, False),)
     return ()
 
 
@@ -85,6 +119,33 @@ def _within(machine: Machine, jump: FarJump, page: int) -> Optional[int]:
         return None
     data = machine.physical(page + jump.target, 8)
     return page + jump.target if data is not None and filler(data) is None else None
+
+
+def bsp_unprotected(machine: Machine) -> tuple[JumpInRealMode, ...]:
+    """The BSP in real mode with a GDT that no BIOS loads, and beside it a far jump into that GDT."""
+    bsp = machine.bsp
+    table = bsp.registers.gdtr if bsp is not None else None
+    if bsp is None or table is None or mode_of(bsp.registers) is not Mode.REAL or machine.traced:
+        return ()
+    at = linear_pc(bsp.registers)
+    if not 7 < table.limit < 0xFFFF or table.limit & 7 != 7 or not 0x500 <= table.base < _ROMS:
+        return ()
+    start = max(table.base - PAGE, 0)
+    data = machine.physical(start, 2 * PAGE) or b""
+    place = data.find(b"\xea")
+    while 0 <= place < len(data) - 7:
+        wide = place > 0 and data[place - 1] == 0x66
+        size = 4 if wide else 2
+        target = int.from_bytes(data[place + 1 : place + 1 + size], "little")
+        selector = int.from_bytes(data[place + 1 + size : place + 3 + size], "little")
+        entry = machine.physical(table.base + selector, 8) if selector | 7 <= table.limit else None
+        behind = at is None or not start + place - _BEHIND <= at < start + place
+        if selector & 0xFFF8 == selector and selector and entry is not None and behind:
+            if entry[5] & 0x98 == 0x98 and target >= 0x500:
+                wrong = (selector << 4) + (target & 0xFFFF)
+                return (JumpInRealMode(bsp.index, start + place, selector, target, wrong),)
+        place = data.find(b"\xea", place + 1)
+    return ()
 
 
 _IMAGES = (  # where kernels keep the image that they copy

@@ -21,6 +21,7 @@ from debug.x86.instruction import Instruction, Kind
 _FIRST = 0x1000  # below: the BIOS's vectors and data
 _FIRMWARE = 0x10000  # SeaBIOS starts the APs here, before anything else runs
 _FAR_JUMP, _MAX_SELECTOR = 0xEA, 0x100
+_VECTORS = 0x500  # the BIOS's vectors and data end below
 _STEPS = 64  # instructions from the page's start to the switch
 _OTHERS = 3  # shorthand "all but self": how SeaBIOS does it
 _SIPI, _MODE = 6, 7  # delivery mode in the ICR, bits 8-10
@@ -38,6 +39,18 @@ def far_jumps(data: bytes, page: int) -> tuple[FarJump, ...]:
             found.append(FarJump(page + at, selector, target))
         at = data.find(_FAR_JUMP, at + 1)
     return tuple(found)
+
+
+def short_jump(data: bytes, page: int) -> Optional[FarJump]:
+    """The far jump that ends the page's 16-bit code, if its target has 16 bits and is no offset in
+    the page: whatever was above was cut off."""
+    for one in _path(data)[-1:]:
+        found = one.far_immediate
+        if found is None or one.operand_size != 2 or data[one.address : one.address + 1] != b"\xea":
+            continue
+        if found[1] < _VECTORS and filler(data[found[1] : found[1] + 16]) is not None:
+            return FarJump(page + one.address, found[0], found[1])
+    return None
 
 
 def worth_telling(machine: Machine, status: Status, culprit: Optional[int]) -> Optional[Trampoline]:

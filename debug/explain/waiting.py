@@ -22,6 +22,7 @@ from debug.x86.instruction import (
     RegisterOperand,
 )
 from debug.x86.modes import code_width
+from debug.x86.registers import Rflags
 
 _BODY = 128  # bytes: a longer loop does something else than wait
 _PLACES = 6  # where CPUs spin: each costs a search of the code around it
@@ -89,7 +90,26 @@ def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[W
         atomic,
         tuple((one.address, machine.where(one.address), one.text) for one in others[:4]),
         _not_come(machine, cpu, views, others, atomic),
+        _alone(cpu, views) and _is_ram(machine, registers, address),
     )
+
+
+_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.HALTED)
+_DEVICES = (range(0xA0000, 0x100000), range(0xC0000000, 1 << 32))  # where no RAM is on a PC
+
+
+def _alone(cpu: Cpu, views: tuple[CpuView, ...]) -> bool:
+    """Whether nothing but this CPU, and no interrupt on it, can write to memory."""
+    masked = not (cpu.registers.rflags or 0) & Rflags.IF
+    others = (view.state for view in views if view.index != cpu.index)
+    return masked and all(state in _DORMANT for state in others)
+
+
+def _is_ram(machine: Machine, registers: Registers, address: int) -> bool:
+    """Whether a device can't answer at a linear address (it may still write to RAM by DMA)."""
+    walk = machine.linear(registers).walk(address)
+    physical = walk.physical if walk is not None else None
+    return physical is not None and not any(physical in one for one in _DEVICES)
 
 
 def loop_body(machine: Machine, registers: Registers) -> tuple[Instruction, ...]:
@@ -131,13 +151,25 @@ def _read(body: tuple[Instruction, ...], registers: Registers) -> Optional[_Read
             continue
         if isinstance(test.memory, MemoryOperand) and not _own(test.memory, registers):
             return _Read(test, test.memory, test)
-        names = {whole_register(o.name) for o in test.operands if isinstance(o, RegisterOperand)}
-        for one in reversed(body[: body.index(test)]):
-            to = one.operands[0] if one.operands else None
-            if isinstance(to, RegisterOperand) and to.written and whole_register(to.name) in names:
-                if one.memory is None or one.memory.address_only or _own(one.memory, registers):
-                    break
-                return _Read(test, one.memory, one)
+        if (before := _read_before(body, test, registers)) is not None:
+            return before
+    return None
+
+
+def _read_before(
+    body: tuple[Instruction, ...], test: Instruction, registers: Registers
+) -> Optional[_Read]:
+    """Where a register that is tested was read from memory before."""
+    names = {whole_register(o.name) for o in test.operands if isinstance(o, RegisterOperand)}
+    for one in reversed(body[: body.index(test)]):
+        for to in one.operands:
+            if not isinstance(to, RegisterOperand) or not to.written:
+                continue
+            if whole_register(to.name) not in names:
+                continue
+            if one.memory is None or one.memory.address_only or _own(one.memory, registers):
+                return None
+            return _Read(test, one.memory, one)
     return None
 
 

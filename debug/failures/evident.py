@@ -135,6 +135,8 @@ def _still_waiting(found: Match, evidence: Evidence, explanation: Explanation) -
 def _held_up(found: Match, explanation: Explanation) -> bool:
     """Another CPU was sent its SIPI and is not up: the BSP may be waiting for that one first."""
     sent = {received.cpu for received in explanation.all(SipiReceived)}
+    if found.cpu in sent:
+        return False  # it is one of those, and what it lacks is known
     mode = explanation.cpus[0].mode if explanation.cpus else ""
     return any(
         view.index in sent

@@ -36,6 +36,7 @@ from debug.sources.qemu_readout import (
     MONITOR_TIMEOUT,
     CpuList,
     accelerator,
+    awake_alone,
     cpu_list,
     logs_by_cpu,
     read_cpus,
@@ -370,8 +371,31 @@ class QemuMachine:
                 break
             samples.append(sample)
             self._run_a_moment(qmp)
+        if samples and (thread := self._alone(samples[-1])) is not None:
+            self._log_a_moment(qmp, thread)
         qmp.command("stop", timeout=MONITOR_TIMEOUT)
         return samples
+
+    def _alone(self, sample: str) -> Optional[int]:
+        """The thread of the only CPU that executes anything, where nothing is logged yet."""
+        assert self._launch is not None
+        if self._launch.logged or "-d" in self._argv:
+            return None
+        awake = awake_alone(sample)
+        return next((thread for index, thread, _ in self._listed if index == awake), None)
+
+    def _log_a_moment(self, qmp: QmpClient, thread: int) -> None:
+        """See whether a CPU that never rests takes the same exception or interrupt for ever."""
+        assert self._output is not None
+        name = f"{self.directory}/moment"
+        if not set(name).isdisjoint(' "%\\'):
+            return
+        qmp.monitor(f"logfile {name}", MONITOR_TIMEOUT)
+        qmp.monitor("log int", MONITOR_TIMEOUT)
+        self._run_a_moment(qmp)
+        qmp.command("stop", timeout=MONITOR_TIMEOUT)
+        qmp.monitor("log none", MONITOR_TIMEOUT)
+        self._output.follow(thread, name)
 
     def _run_a_moment(self, qmp: QmpClient) -> None:
         until = time.monotonic() + SECOND_SAMPLE

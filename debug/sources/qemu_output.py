@@ -105,6 +105,10 @@ class Output:
                 self.activity += len(data)
                 reader.feed(data)
 
+    def follow(self, thread: int, path: str) -> None:
+        """Read one more log, of what this thread does."""
+        self._logs.setdefault(thread, (FollowedFile(path, self._private), LogReader()))
+
     def logs(self) -> dict[int, QemuLog]:
         """The parsed log of each host thread; a log that is no thread's has the key 0."""
         return {number: reader.result() for number, (_, reader) in self._logs.items()}

@@ -10,6 +10,7 @@ from debug.sources.qemu_evidence import CpuState, LogParts
 from debug.sources.qemu_log import QemuLog
 from debug.sources.qemu_text import parse_pics, parse_registers, split_cpus
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError
+from debug.x86.registers import Rflags
 
 MONITOR_TIMEOUT = 20.0  # seconds: the machine may be large and its host busy
 
@@ -37,6 +38,18 @@ def read_cpus(qmp: QmpClient, earlier: Sequence[str] = ()) -> tuple[CpuList, lis
         known = long if isinstance(long, bool) else None
         states.append(CpuState(index, thread, text, lapic, apic_id, last, roamed, known))
     return listed, states
+
+
+def awake_alone(sample: str) -> Optional[int]:
+    """The one CPU that is not halted, if no interrupt wakes another; None otherwise."""
+    awake, dozing = [], 0
+    for index, text in split_cpus(sample).items():
+        registers, halted = parse_registers(text)
+        if not halted:
+            awake.append(index)
+        elif (registers.rflags or 0) & Rflags.IF:
+            dozing += 1
+    return awake[0] if len(awake) == 1 and not dozing else None
 
 
 def _mode(text: str) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from debug.explain.findings.arrival import (
     NeverExecuted,
     PageAltered,
     PageOverwritten,
+    SentAstray,
     ShortMpTable,
     SipiMissing,
     SipiReceived,
@@ -27,7 +28,13 @@ from debug.explain.findings.arrival import (
     WaitingForSipi,
 )
 from debug.explain.findings.control import BadControlWrite, LongModeMissing, ModeTrap, ModeTrapKind
-from debug.explain.findings.delivery import DeliveryFailed, IdtState, IdtStatus, PicOnExceptions
+from debug.explain.findings.delivery import (
+    DeliveryFailed,
+    IdtEmptied,
+    IdtState,
+    IdtStatus,
+    PicOnExceptions,
+)
 from debug.explain.findings.fault import (
     FatalException,
     InvalidOpcode,
@@ -39,6 +46,7 @@ from debug.explain.findings.fault import (
     SelectorFault,
     SelectorUse,
 )
+from debug.explain.findings.handlers import FrameLeft, GateOfAnotherKind, InHandler, InService
 from debug.explain.findings.locks import LockReport, LockTrouble
 from debug.explain.findings.machine import (
     ConsoleSays,
@@ -88,7 +96,12 @@ __all__ = [
     "FarJumpAstray",
     "FatalException",
     "Finding",
+    "FrameLeft",
+    "GateOfAnotherKind",
     "HaltedForever",
+    "InHandler",
+    "InService",
+    "IdtEmptied",
     "IdtState",
     "IdtStatus",
     "InitAfterSipi",
@@ -123,6 +136,7 @@ __all__ = [
     "SelectorFault",
     "SelectorUse",
     "PortPolled",
+    "SentAstray",
     "SharedStack",
     "ShortMpTable",
     "SipiMissing",

@@ -284,3 +284,18 @@ class KernelGaveUp(Finding):
 
 def _id(apic_id: Optional[int]) -> str:
     return "?" if apic_id is None else str(apic_id)
+
+
+@dataclass(frozen=True)
+class SentAstray(Finding):
+    """A word of the trampoline's page that leads where a CPU executes what is no code."""
+
+    at: int  # of the word
+    value: int
+    truncated: bool  # the whole word leads to code, and its low half is where the CPU went
+
+    def sentences(self) -> tuple[str, ...]:
+        line = f"the trampoline's page holds {self.value:#x} at {self.at:#x}"
+        if self.truncated:
+            return (f"{line}, where code is: the CPU went to its low half",)
+        return (f"{line}: the CPU was sent there",)

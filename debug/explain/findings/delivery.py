@@ -80,3 +80,17 @@ class DeliveryFailed(Finding):
 
     def sentences(self) -> tuple[str, ...]:
         return (self.sentence,)
+
+
+@dataclass(frozen=True)
+class IdtEmptied(Finding):
+    """A LIDT of a null table stands right before the instruction that raised an exception."""
+
+    lidt: int
+    instruction: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"LIDT at {self.lidt:#x} has just loaded a null table, and `{self.instruction}` follows: a"
+            " reset by triple fault",
+        )

@@ -16,6 +16,7 @@ class Contents(Enum):
     ZEROS = "zeros"
     INT3 = "0xcc filler"
     ONES = "0xff bytes"
+    VECTORS = "the BIOS's vectors and data"
     IMAGE = "the expected bytes"
     OTHER = "other bytes"
 
@@ -128,6 +129,7 @@ class WaitsFor(Finding):
     lock: bool  # the loop, or its function, changes it with an atomic instruction
     writers: tuple[tuple[int, str, str], ...]  # (address, place, instruction) outside the loop
     not_come: tuple[int, ...]  # CPUs that stand before one of them
+    alone: bool = False  # interrupts are off and no other CPU executes anything: nobody can
 
     def sentences(self) -> tuple[str, ...]:
         what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
@@ -137,6 +139,10 @@ class WaitsFor(Finding):
             lines.append(f"it is written at {place or hex(address)}: {text}")
         if not self.writers:
             lines.append("no instruction near the loop names this address to write to it")
+        if self.alone:
+            lines.append(
+                "interrupts are off and no other CPU executes anything: nobody can change it"
+            )
         for other in self.not_come:
             lines.append(f"CPU {other} stands before such an instruction and does not come to it")
         return tuple(lines)

@@ -219,6 +219,12 @@ class ShiftedFrame(Finding):
 
     rsp: int
     cs: int
+    error: Optional[int] = None  # the word below it
+
+    @property
+    def refused_gate(self) -> Optional[int]:
+        """The gate that the error code names."""
+        return self.error >> 3 if self.error is not None and self.error & 6 == 2 else None
 
     def sentences(self) -> tuple[str, ...]:
         return (
@@ -238,4 +244,65 @@ class UserBaseSwapped(Finding):
         return (
             f"GS base is {self.gs_base:#x} and IA32_KERNEL_GS_BASE is {self.kernel_gs_base:#x}:"
             " exchanged by one SWAPGS too many, or too few",
+        )
+
+
+@dataclass(frozen=True)
+class TssTruncated(Finding):
+    """TR's base is the low half of an address at which something stands, and itself empty."""
+
+    base: int
+    whole: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"TR's base is {self.base:#x}, where no TSS is; with bits 63:32 set it is {self.whole:#x},"
+            " where one is: the descriptor's upper half was not written",
+        )
+
+
+@dataclass(frozen=True)
+class PagesNotLarge(Finding):
+    """Neighbouring entries whose pages would be large ones, without PS: taken for tables."""
+
+    entry: str  # "PD[0]"
+    first: int
+    second: int
+    size: int  # bytes from the one to the other
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"{self.entry} and the next one are {self.first:#x}, {self.second:#x}: addresses"
+            f" {self.size >> 20} MiB apart, as of large pages, and PS (bit 7) is 0: the CPU takes what is"
+            " there for page tables",
+        )
+
+
+@dataclass(frozen=True)
+class SlotBeside(Finding):
+    """The entry that an access needs is empty, and the one beside it is the only one near."""
+
+    address: int
+    entry: str  # "PML4[511]"
+    other: int  # index of the neighbour
+    raw: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"{self.entry}, which {self.address:#x} needs, is empty, and entry {self.other} beside it is"
+            f" {self.raw:#x}: the slot may be off by one",
+        )
+
+
+@dataclass(frozen=True)
+class Cr3FrameNumber(Finding):
+    """CR3 is the number of a frame instead of its address."""
+
+    cr3: int
+    meant: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CR3 is {self.cr3:#x}; shifted left by 12 bits it is {self.meant:#x}, where tables are that"
+            " map the code: a frame's number was loaded, not its address",
         )

@@ -342,10 +342,16 @@ def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match
     inits = [ipi for ipi in evidence.ipis if ipi.kind is IpiKind.INIT and not ipi.by_firmware]
     # One with a shorthand needs no destination: the firmware of a next boot sends such ones.
     aimless = bool(inits) and inits[-1].destination is None and inits[-1].shorthand is None
-    if again is not None and aimless:
-        text = "an INIT was sent before any destination had been written"
+    if not aimless:
+        return None
+    text = "an INIT was sent before any destination had been written"
+    if again is not None:
         return replace(certain(again, extra=(text,)), order=-1)
-    return None
+    bsp = explanation.cpus[0] if explanation.cpus else None
+    if bsp is None or bsp.apic_id != 0 or bsp.mode == "64-bit mode" or evidence.stages:
+        return None
+    zero = "the destination is 0 then, the APIC ID of the CPU that sent it"
+    return replace(likely(cpu=bsp.index, extra=(text, zero, f"it is {bsp.doing}")), order=-1)
 
 
 def _waits(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -23,6 +23,7 @@ from debug.explain.findings import (
     PageFault,
     SelectorFault,
     SelectorUse,
+    SentAstray,
     SipiReceived,
     StageReached,
     TrampolineContents,
@@ -48,6 +49,8 @@ def _far(explanation: Explanation, *checks: Check) -> Optional[SelectorFault]:
 
 def _gdt_base(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for fault in explanation.all(SelectorFault):
+        if fault.shifted:
+            return likely(fault, extra=("the base is 8 too high, or the null entry is missing",))
         if fault.base_suspect and fault.check is not Check.NULL_SELECTOR:
             return certain(fault)
     return None
@@ -106,7 +109,12 @@ def _zeros(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if explanation.first(FarJumpAstray) is not None:
         return None  # and so does this one
     found = filler or outside
-    return certain(found) if found is not None else None
+    if found is None:
+        return None
+    sent = explanation.first(SentAstray, found.cpu)
+    if not evidence.events and not evidence.ipis and not evidence.stages:
+        return likely(found, sent)  # how it came there may still be seen
+    return certain(found, sent)
 
 
 def _poison(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -266,6 +274,7 @@ ROWS = (
         ("B16-04",),
         _gdt_limit,
         ("ap-gdt-limit",),
+        over=("data-segment-beyond-gdt", "selector-beyond-gdt"),
     ),
     Row(
         "far-jump-beyond-gdt",

@@ -136,9 +136,30 @@ def _reason(*reasons: Reason) -> Matcher:
     return match
 
 
+_FRAME = 0x000F_FFFF_FFFF_F000  # an entry's address
+
+
+def _garbage(evidence: Evidence, fault: PageFault) -> bool:
+    """Whether the entry that was refused names an address where there is no RAM: it is none."""
+    if fault.entry is None or evidence.memory.read(0x1000, 1) is None:
+        return False
+    return evidence.memory.read(fault.entry & _FRAME, 1) is None
+
+
+def _not_tables(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Bit 63 in what is no entry at all is not what is wrong with it."""
+    for fault in explanation.all(PageFault):
+        if fault.reason is Reason.NX_WITHOUT_NXE and fault.cr3 and _garbage(evidence, fault):
+            text = f"{fault.level} {fault.entry or 0:#x} names no address of RAM: it is no entry"
+            return certain(fault, extra=(text,))
+    return _reason(Reason.RESERVED_BIT)(evidence, explanation)
+
+
 def _nxe(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for fault in explanation.all(PageFault):
         if fault.reason is Reason.NX_WITHOUT_NXE and fault.cr3 != 0:
+            if _garbage(evidence, fault):
+                return None
             differs = next(
                 (d for d in explanation.all(CpuDifference, fault.cpu) if d.register == "efer.nxe"),
                 None,
@@ -236,7 +257,7 @@ ROWS = (
         "Reserved bits",
         chapters.PAGING,
         ("PG-08", "PG-09", "PG-26"),
-        _reason(Reason.RESERVED_BIT),
+        _not_tables,
         ("nx-in-bit-51", "direct-map-1g"),
         over=("idt-unmapped",),
     ),

@@ -18,11 +18,14 @@ from debug.explain.findings import (
     SelectorFault,
 )
 from debug.explain.findings.tables import (
+    Cr3FrameNumber,
     Cr3Misaligned,
     EdgeOfMap,
     LargePageIgnored,
     LevelSkipped,
     LevelsMismatch,
+    PagesNotLarge,
+    SlotBeside,
     TablesAbsent,
 )
 from debug.explain.model import Explanation, Status
@@ -54,6 +57,21 @@ def _skipped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     symbol = evidence.symbols.lookup(found.cr3 & ~0xFFF)
     extra = (f"{found.cr3:#x} is {symbol}",) if symbol is not None else ()
     return certain(found, explanation.first(PageFault, found.cpu), extra=extra)
+
+
+def _number(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(Cr3FrameNumber)
+    return None if found is None else certain(found, explanation.first(PageFault, found.cpu))
+
+
+def _beside(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(SlotBeside)
+    return None if found is None else likely(found, explanation.first(PageFault, found.cpu))
+
+
+def _not_large(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(PagesNotLarge)
+    return None if found is None else certain(found, explanation.first(PageFault, found.cpu))
 
 
 def _levels(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -122,6 +140,54 @@ def _page_size(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 ROWS = (
+    Row(
+        "cr3-frame-number",
+        "CR3 holds the number of the PML4's frame instead of its address",
+        Place.PAGING,
+        ("CR3 is a small number", "mov eax, pml4 >> 12"),
+        "shifted left by 12 bits, CR3 is the address of tables that map the code",
+        "CR3 is the tables' address",
+        "load the address: CR3's bits 12 and up are the frame's number already",
+        "Initializing IA-32e Mode",
+        chapters.PAGING,
+        ("PG-05",),
+        _number,
+        over=(
+            "cr3-wrong",
+            "cr3-misaligned",
+            "identity-map-missing",
+            "reserved-bit-set",
+            "nxe-missing",
+        ),
+    ),
+    Row(
+        "table-slot-wrong",
+        "the tables map the kernel's half at another entry than its addresses need",
+        Place.PAGING,
+        ("triple fault at the jump to the higher half", "PML4 index off by one", "PD[767] for 768"),
+        "the entry that the address needs is empty, and of those around it only its neighbour is not",
+        "the entry is present, or none near it is",
+        "take the index from the address: bits 47:39 for the PML4, bits 31:22 for a 32-bit directory",
+        "4-Level Paging and 5-Level Paging",
+        chapters.PAGING,
+        ("LM-06", "PG-05"),
+        _beside,
+        over=("page-fault-undelivered", "exception-without-idt"),
+    ),
+    Row(
+        "large-page-bit-missing",
+        "entries that are to map large pages lack PS: the CPU takes the pages for page tables",
+        Place.PAGING,
+        ("triple fault when paging is enabled", "identity map with 0x3 instead of 0x83"),
+        "present entries of a page directory are 2 MiB apart, and PS is 0 in them",
+        "they lead to page tables",
+        "set bit 7 (PS) in each entry that maps a large page: 0x83, not 0x03",
+        "4-Level Paging and 5-Level Paging",
+        chapters.PAGING,
+        ("PG-21",),
+        _not_large,
+        over=("identity-map-missing", "higher-half-unmapped", "reserved-bit-set", "la57-mismatch"),
+    ),
     Row(
         "cr3-outside-memory",
         "CR3 is no address of RAM: a linear address, or a number that was cut off",

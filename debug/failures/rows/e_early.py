@@ -14,6 +14,7 @@ from debug.x86.modes import Mode, mode_of
 from debug.x86.registers import Cr0
 
 _NO_RAM = range(0xA0000, 0x100000)  # video memory, adapters' ROMs and the BIOS
+_TOP = range(0xFEC00000, 1 << 32)  # APICs and the firmware's ROM, on every PC
 _MODES = (Mode.REAL, Mode.PROTECTED16, Mode.PROTECTED32)
 
 
@@ -48,7 +49,7 @@ def _stack(registers: Registers) -> Optional[int]:
         return None
     if (registers.get("cr0") or 0) & Cr0.PG:
         return None
-    return stack.base + (rsp & 0xFFFF if mode_of(registers) is Mode.REAL else rsp)
+    return stack.base + (rsp & 0xFFFF if mode_of(registers) is Mode.REAL else rsp) & _TOP.stop - 1
 
 
 def _why(evidence: Evidence, where: int, astray: bool) -> str:
@@ -56,6 +57,8 @@ def _why(evidence: Evidence, where: int, astray: bool) -> str:
         return "there are ROM and video memory, where no return address stays"
     if not astray:
         return ""
+    if where in _TOP or where == 0 and not evidence.stages:
+        return "what is pushed goes to the end of the address space, where the firmware's ROM is"
     seen = evidence.memory.read(0x1000, 4) is not None
     if where > _NO_RAM.stop and seen and evidence.memory.read(where - 4, 4) is None:
         return "no memory answers there"

@@ -14,6 +14,7 @@ from debug.explain.findings import (
     NonCanonical,
     PageFault,
     Role,
+    SentAstray,
     StageReached,
 )
 from debug.explain.findings.tables import CalledFrom
@@ -56,6 +57,9 @@ def _entry_null(evidence: Evidence, explanation: Explanation) -> Optional[Match]
 
 
 def _entry_truncated(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for sent in explanation.all(SentAstray):
+        if sent.truncated:
+            return likely(sent)
     fault = _fetch(explanation)
     if fault is None or not 0x1000 <= fault.address < 1 << 32 or fault.after_paging:
         return None
@@ -213,6 +217,7 @@ ROWS = (
         ("ENT-02", "BLD-04"),
         _entry_truncated,
         ("ap-entry-truncated",),
+        over=("executing-zeros",),
     ),
     Row(
         "entry-unmapped",

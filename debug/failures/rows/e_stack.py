@@ -68,6 +68,8 @@ def _stack_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Ma
         return likely(fault, stack) if fault is not None else None
     if fault is not None and fault.reason is Reason.NOT_PRESENT:
         return certain(fault, stack, _maps(explanation, stack.cpu))
+    if lost is not None and lost.interrupt and lost is explanation.first(DeliveryFailed):
+        return certain(lost, stack)  # what had to be delivered was no mistake in itself
     return possible(lost, stack) if lost is not None else None
 
 

@@ -14,6 +14,7 @@ from debug.explain.findings import (
     ModeTrap,
     ModeTrapKind,
     OpcodeProblem,
+    PageFault,
 )
 from debug.explain.model import Explanation
 from debug.failures import chapters
@@ -50,6 +51,8 @@ def _not_code(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 def _compat(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for trap in explanation.all(ModeTrap):
         if trap.kind is ModeTrapKind.COMPAT_NOT_64:
+            if any(fault.after_paging for fault in explanation.all(PageFault, trap.cpu)):
+                continue  # it had not come to the far jump
             return likely(trap)
     return None
 

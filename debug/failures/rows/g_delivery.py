@@ -7,6 +7,7 @@ to be delivered was no mistake in itself, such as an interrupt.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import EventKind, Evidence, ExceptionEvent
@@ -22,6 +23,7 @@ from debug.explain.findings import (
     IdtStatus,
     PicOnExceptions,
 )
+from debug.explain.findings.tables import ShiftedFrame
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible, words
@@ -77,10 +79,20 @@ def _exception_without_idt(evidence: Evidence, explanation: Explanation) -> Opti
 def _interrupt_without_handler(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """An interrupt, not an exception, whose gate is missing."""
     failed, fatal = _first_failed(explanation), explanation.first(FatalException)
+    shifted = explanation.first(ShiftedFrame)
+    gate = shifted.refused_gate if shifted is not None else None
+    if shifted is not None and gate is not None and gate >= 32:
+        text = (
+            f"the error code that was left on the stack, {shifted.error or 0:#x}, names gate {gate}"
+        )
+        return replace(certain(shifted, explanation.first(IdtStatus), extra=(text,)), order=-1)
     if failed is None or fatal is None or failed.vector < 32:
         return None
+    status = explanation.first(IdtStatus)
+    if status is not None and status.state is not IdtState.LOADED:
+        return None  # there is no table at all
     if failed.check in (Check.IDT_LIMIT, Check.GATE_TYPE, Check.GATE_NOT_PRESENT):
-        return certain(failed, explanation.first(IdtStatus))
+        return certain(failed, status)
     return None
 
 

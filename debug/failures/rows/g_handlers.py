@@ -10,11 +10,18 @@ from debug.explain.findings import (
     DeliveryFailed,
     ExceptionReported,
     IdtStatus,
+    InService,
     NonCanonical,
     PageFault,
     SelectorFault,
 )
-from debug.explain.findings.tables import HandlerFaults, HandlerUnreachable, SharedTss, ShiftedFrame
+from debug.explain.findings.tables import (
+    HandlerFaults,
+    HandlerUnreachable,
+    SharedTss,
+    ShiftedFrame,
+    TssTruncated,
+)
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
@@ -56,6 +63,9 @@ def _no_eoi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     An interrupt in service blocks those of its own priority class and below
     [SDM 3A "Interrupt, Task, and Processor Priority"].
     """
+    for served_by_pic in explanation.all(InService):
+        if served_by_pic.pending and explanation.status is not Status.HEALTHY:
+            return likely(served_by_pic)
     for cpu in evidence.cpus:
         view, apic = explanation.view(cpu.index), cpu.apic
         if apic is None or view is None or view.state is not CpuState.IDLE:
@@ -94,6 +104,14 @@ def _ist_empty(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if "IST" not in failed.stack and "TSS" not in failed.stack:
         return None
     return certain(failed) if failed.address >= (1 << 64) - 64 else None
+
+
+def _tss_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The base has no upper half: what is there faults, or is empty memory that is mapped."""
+    cut, failed = explanation.first(TssTruncated), explanation.first(DeliveryFailed)
+    if cut is not None and failed is not None and "TSS" in failed.stack:
+        return certain(cut, failed)
+    return _failed(Check.TSS_UNMAPPED)(evidence, explanation)
 
 
 def _shared_tss(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -146,7 +164,13 @@ ROWS = (
         ("IDT-08",),
         _unreachable,
         ("handler-address-32-bits",),
-        over=("entry-truncated", "entry-unmapped", "handler-faults", "returned-to-null"),
+        over=(
+            "entry-truncated",
+            "entry-unmapped",
+            "handler-faults",
+            "returned-to-null",
+            "executing-zeros",
+        ),
     ),
     Row(
         "iret-frame-shifted",
@@ -162,22 +186,26 @@ ROWS = (
         ("IDT-11",),
         _shifted,
         ("error-code-not-popped",),
-        over=("iret-frame-bad",),
+        over=("iret-frame-bad", "selector-beyond-gdt"),
     ),
     Row(
         "eoi-missing",
-        "an interrupt handler sends no EOI: the local APIC delivers nothing more of its class",
+        "an interrupt handler sends no EOI: the local APIC or the PIC delivers nothing more of its class",
         Place.DELIVERY,
         ("exactly one timer tick", "interrupts stop after the first", "keyboard works once"),
         "a CPU halts with interrupts on while a bit of its in-service register is set",
         "the in-service register is 0 when no handler runs",
-        "write 0 to the local APIC's EOI register (offset B0H, MSR 80BH) before the handler returns",
+        "write 0 to the local APIC's EOI register (offset B0H, MSR 80BH) before the handler returns; for"
+        " a PIC, 0x20 to port 0x20, and to 0xa0 first for lines 8 to 15",
         "Signaling Interrupt Servicing Completion",
         chapters.EXCEPTIONS,
         ("IRQ-06",),
         _no_eoi,
         ("timer-without-eoi",),
-        over=("selftest-failed", "cpu-there-not-seen", "lock-not-released", "flag-never-set"),
+        over=(
+            *("selftest-failed", "cpu-there-not-seen", "lock-not-released", "flag-never-set"),
+            *("endless-loop", "delay-never-ends"),
+        ),
     ),
     Row(
         "handler-faults",
@@ -220,9 +248,9 @@ ROWS = (
         "TSS Descriptor in 64-bit Mode",
         chapters.EXCEPTIONS,
         ("TSS-03",),
-        _failed(Check.TSS_UNMAPPED),
+        _tss_unmapped,
         ("tss-upper-half-missing",),
-        over=("tss-missing",),
+        over=("tss-missing", "ist-empty", "tss-stack-bad"),
     ),
     Row(
         "ist-empty",

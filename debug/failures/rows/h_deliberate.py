@@ -11,7 +11,9 @@ from debug.explain import stages as stage
 from debug.explain.findings import (
     ConsoleSays,
     DeliveryFailed,
+    ExceptionReported,
     HaltedForever,
+    IdtEmptied,
     IdtState,
     IdtStatus,
     PanicMessage,
@@ -51,11 +53,15 @@ def _announced(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     halted = explanation.all(HaltedForever)
     if told is None or not halted:
         return None
+    if explanation.first(PanicMessage) or explanation.first(ExceptionReported):
+        return None  # it halts because it gave up
     return certain(told, *halted[:4], cpu=halted[0].cpu)
 
 
 def _by_triple_fault(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A breakpoint or ud2 with an IDT that was emptied after a whole one had served."""
+    if (emptied := explanation.first(IdtEmptied)) is not None:
+        return certain(emptied)
     failed, status = explanation.first(DeliveryFailed), explanation.first(IdtStatus)
     if failed is None or status is None or explanation.status is not Status.TRIPLE_FAULT:
         return None
@@ -102,7 +108,7 @@ ROWS = (
         (),
         _by_triple_fault,
         ("ends-with-triple-fault",),
-        over=("idt-missing", "exception-without-idt"),
+        over=("idt-missing", "exception-without-idt", "unreachable-reached"),
     ),
     Row(
         "cpu-without-long-mode",

@@ -16,9 +16,12 @@ from debug.explain.findings import (
     DeliberateReset,
     ExceptionReported,
     HaltedForever,
+    InHandler,
+    JumpInRealMode,
     KernelAbsent,
     OnlyFirmware,
     PanicMessage,
+    WaitsFor,
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -80,7 +83,10 @@ def _halted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     halted = explanation.all(HaltedForever)
     if not halted or explanation.status not in (Status.HANG, Status.UNKNOWN):
         return None
-    return likely(*halted[:4], cpu=halted[0].cpu)
+    stopped = {found.cpu for found in halted}
+    waits = [wait for wait in explanation.all(WaitsFor) if stopped & set(wait.not_come)]
+    handlers = explanation.all(InHandler)
+    return likely(*halted[:4], *handlers[:2], *waits[:1], cpu=halted[0].cpu)
 
 
 def _went_on(evidence: Evidence, at: int) -> bool:
@@ -117,6 +123,8 @@ def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     only, found = explanation.first(OnlyFirmware), explanation.first(BspInFirmware)
     if found is None:
         return possible(only) if only is not None else None
+    if explanation.first(JumpInRealMode, found.cpu) is not None:
+        return None  # a kernel loaded a GDT, and came back by mistake
     return likely(found)
 
 

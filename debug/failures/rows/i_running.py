@@ -12,6 +12,7 @@ from debug.explain.findings import (
     FatalException,
     HaltedForever,
     IdtStatus,
+    InHandler,
     PageFault,
     PanicMessage,
     Spinning,
@@ -30,8 +31,16 @@ def _self_jump(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for loop in explanation.all(Spinning):
         if loop.self_jump and explanation.status is not Status.HEALTHY:
             reached = explanation.first(StageReached, loop.cpu)
+            handler = explanation.first(InHandler, loop.cpu)
+            if loop.interrupts and reached is None:
+                return possible(loop, extra=(_GOES_ON,))
+            if handler is not None and reached is None:
+                return possible(loop, handler)  # what it was entered for is the cause
             return certain(loop, reached)
     return None
+
+
+_GOES_ON = "interrupts are on: what their handlers do goes on, and many kernels end so on purpose"
 
 
 def _waiting(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

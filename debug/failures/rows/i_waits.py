@@ -45,6 +45,8 @@ def _lock(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if not wait.lock or not wait.value:
             continue
+        if wait.alone:
+            return likely(wait)
         if _somebody_else_died(explanation, wait) or not wait.not_come:
             return possible(wait)
         behind = [f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come]
@@ -73,6 +75,8 @@ def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if wait.lock or not wait.not_come or _circle(evidence, explanation) is not None:
             continue
+        if any(halted.cpu in wait.not_come for halted in explanation.all(HaltedForever)):
+            continue  # that CPU's halt is the cause
         idle = [v for v in explanation.cpus if v.index in wait.not_come and _idles(v)]
         halts = tuple(
             f"CPU {view.index} is {view.doing}: an interrupt must wake it" for view in idle
@@ -80,6 +84,14 @@ def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if _somebody_else_died(explanation, wait) or len(idle) == len(wait.not_come):
             return possible(wait, extra=halts)
         return likely(wait, *(f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come))
+    return None
+
+
+def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A loop that reads memory which nobody can write: no handler is entered, no CPU runs."""
+    for wait in _waits(explanation):
+        if wait.alone and not wait.lock and not wait.not_come:
+            return likely(wait)
     return None
 
 
@@ -204,6 +216,21 @@ ROWS = (
         ("AP4-08", "AP4-09"),
         _circle,
         over=(*_OVER, "flag-never-set"),
+    ),
+    Row(
+        "waits-with-interrupts-off",
+        "a CPU waits, with interrupts off, for memory that only a handler or another CPU would change",
+        Place.RUNNING,
+        ("hangs in sleep before sti", "tick counter stays 0", "waits for an interrupt with IF=0"),
+        "its loop reads RAM, IF is 0, and no other CPU executes anything",
+        "IF is 1, or another CPU runs",
+        "sti before the wait (with the IDT, the interrupt controller and the timer set up), or poll the"
+        " device itself; a counter of CPUs must count those that exist",
+        "Masking Maskable Hardware Interrupts",
+        chapters.EXCEPTIONS,
+        ("HANG-01", "HANG-04"),
+        _masked,
+        over=_OVER,
     ),
     Row(
         "lock-not-released",

@@ -335,7 +335,9 @@ def test_aps_that_uefi_parked_are_no_hang_while_its_drivers_run() -> None:
     found = diagnose(machine.stop(parked, halted=True).evidence())
     assert found.status == "unknown" and named(found) == [("kernel-not-reached", "likely")]
     machine.ram.write(KERNEL_PHYSICAL + 0x2000, b"\0\0")
-    assert diagnose(machine.evidence()).status == "hang"
+    found = diagnose(machine.evidence())
+    assert found.status == "healthy"  # parked: the BSP is idle
+    assert any("parked on purpose" in note for note in found.explanation.notes)
 
 
 def test_a_cpu_that_halts_in_its_handler_halts_for_the_exception() -> None:
@@ -354,4 +356,4 @@ def test_a_cpu_that_halts_in_its_handler_halts_for_the_exception() -> None:
     assert named(found)[0] == ("far-jump-beyond-gdt", "certain")
     later = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, raised, None, None, 1)
     machine.events.append(later)
-    assert named(diagnose(machine.evidence()))[0][0] != "far-jump-beyond-gdt"
+    assert "far-jump-beyond-gdt" not in [row for row, _ in named(diagnose(machine.evidence()))]

@@ -820,7 +820,10 @@ def _() -> Machine:
 
 @case("halted-forever", "likely", healthy)
 def _() -> Machine:
-    return Machine().stop(registers(rip=KERNEL + 2, rsp=STACKS + 0x4000), halted=True)
+    machine = Machine()
+    masked = registers(rip=KERNEL + 2, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=masked)
+    return machine
 
 
 @case("endless-jump", "certain", healthy)

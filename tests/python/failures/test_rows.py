@@ -6,7 +6,14 @@ from __future__ import annotations
 import pytest
 
 from debug.report.diagnosis import diagnose
-from tests.python.failures import entry_cases, lab_cases, row_cases, running_cases, switch_cases
+from tests.python.failures import (
+    entry_cases,
+    foreign_cases,
+    lab_cases,
+    row_cases,
+    running_cases,
+    switch_cases,
+)
 from tests.python.failures.row_cases import Case
 
 CASES = (
@@ -15,6 +22,7 @@ CASES = (
     *lab_cases.CASES,
     *switch_cases.CASES,
     *entry_cases.CASES,
+    *foreign_cases.CASES,
 )
 
 

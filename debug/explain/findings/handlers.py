@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Facts about handlers that a stack shows: the one that a CPU is in, or that it left wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from debug.explain.model import Finding
+
+
+@dataclass(frozen=True)
+class InHandler(Finding):
+    """The frame of an exception or interrupt lies on the stack of a CPU with interrupts off."""
+
+    rip: int  # of what was interrupted
+    where: str
+    instruction: str
+
+    def sentences(self) -> tuple[str, ...]:
+        what = f"`{self.instruction}` at " if self.instruction else ""
+        return (f"it is in a handler, which was entered from {what}{self.where or hex(self.rip)}",)
+
+
+@dataclass(frozen=True)
+class FrameLeft(Finding):
+    """What IRET would have popped is on top of the stack, but for RIP."""
+
+    rsp: int
+    cs: int
+    rflags: int
+    whole: bool  # RSP and SS stand behind it too, and fit
+
+    def sentences(self) -> tuple[str, ...]:
+        more = ", RSP, SS" if self.whole else ""
+        return (
+            f"CS {self.cs:#06x}, RFLAGS {self.rflags:#x}{more} of an interrupt's frame are on top of"
+            f" the stack at {self.rsp:#x}, and its RIP is not: it was left by RET, with interrupts off",
+        )
+
+
+@dataclass(frozen=True)
+class GateOfAnotherKind(Finding):
+    """A gate of the IDT is a 16-bit one, or a task gate, where 32-bit code runs."""
+
+    vector: int
+    kind: str  # "16-bit interrupt gate", "task gate"
+    raw: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (f"IDT[{self.vector}] is a {self.kind} ({self.raw:#018x})",)
+
+
+@dataclass(frozen=True)
+class InService(Finding):
+    """A PIC's interrupt is in service although the CPU is in no handler and has interrupts on."""
+
+    vector: int
+    pending: bool  # the same line, or one of lower priority, is held back
+
+    def sentences(self) -> tuple[str, ...]:
+        line = (
+            f"the PIC still has vector {self.vector:#x} in service, and CPU {self.cpu} is in no handler"
+            " and has interrupts on: no EOI was sent"
+        )
+        held = "another interrupt is pending, and held back by it"
+        return (line, held) if self.pending else (line,)

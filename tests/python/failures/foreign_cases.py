@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Kernels without lamps, of other people: machines with one mistake, and their near misses."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+from debug.evidence import TableRegister
+from tests.python.evidence_builder import (
+    CODE32,
+    CODE64,
+    DATA,
+    IDT,
+    KERNEL,
+    KERNEL_PHYSICAL,
+    NULL_IDT,
+    Machine,
+    registers,
+    segment,
+)
+from tests.python.failures.row_cases import Case
+
+FLAT = segment(CODE32, flags=0xCF9B00 & 0xF0FF00)
+START = 0x7C00
+MASKED, ENABLED = 0x2, 0x202
+
+
+def jumps_near(*, far: bool) -> Machine:
+    """The BSP sets PE and goes on to 32-bit code, in real mode's code segment or in another."""
+    machine = Machine()
+    code = bytes.fromhex("0f 22 c0 eb 0b") + bytes(11) + bytes.fromhex("66 b8 10 00 8e d8 0f 04")
+    machine.ram.write(START, code)
+    real = segment(0, 0, 0xFFFF, 0x9B00)
+    mode = "prot32" if far else "prot16"
+    regs = registers(mode, rip=START + 22, cs=FLAT if far else real, idtr=NULL_IDT)
+    return machine.kill(regs, 6, cpu=0)
+
+
+def returns_through(kind: int) -> Machine:
+    """IRET of 32-bit code, after an interrupt that a gate of this type delivered."""
+    machine = Machine()
+    machine.ram.write(IDT, struct.pack("<Q", 0x8000 | CODE32 << 16 | kind << 40))
+    machine.ram.write(START, b"\xcf")
+    machine.ram.write(0x9000, struct.pack("<4I", 0x81234, 0x8, 0x202, 0))
+    regs = registers("prot32", rip=START, cs=FLAT, rsp=0x9000, idtr=TableRegister(IDT, 7))
+    return machine.kill(regs, 13, 0x8, cpu=0)
+
+
+def halts_above(*words: int, rflags: int = MASKED) -> Machine:
+    """The BSP halts, with these words on top of its stack."""
+    machine = Machine()
+    machine.ram.write(KERNEL_PHYSICAL + 0x8000, struct.pack(f"<{len(words)}Q", *words))
+    regs = registers(rip=KERNEL + 2, rflags=rflags, rsp=KERNEL + 0x8000)
+    machine.bsp = replace(machine.bsp, registers=regs)
+    return machine
+
+
+def frame_without_rip() -> Machine:
+    return halts_above(CODE64, ENABLED, KERNEL + 0x8020, DATA, 0)
+
+
+def whole_frame() -> Machine:
+    """A handler that halts: its frame is complete."""
+    return halts_above(KERNEL + 1, CODE64, ENABLED, KERNEL + 0x8028, DATA)
+
+
+def maps_low(flags: int) -> Machine:
+    """Paging was just turned on, with tables whose directory has 2 MiB from one entry to the next."""
+    machine = Machine()
+    root, pdpt, directory = 0x700000, 0x701000, 0x702000
+    machine.ram.write(root, struct.pack("<Q", pdpt | 3))
+    machine.ram.write(pdpt, struct.pack("<Q", directory | 3))
+    for index in range(512):
+        machine.ram.write(directory + index * 8, struct.pack("<Q", index << 21 | flags))
+    machine.ram.write(0x300000, b"\x0f\x22\xc0\xea")
+    cs = segment(CODE32, flags=0xC09B00)
+    regs = registers(rip=0x300003, cs=cs, cr3=root, idtr=NULL_IDT, efer=0x500)
+    return machine.kill(regs, 14, 0, 0x300003, cpu=0)
+
+
+def leads_to_a_table() -> Machine:
+    """The same directory, whose one entry leads to a page table that is empty."""
+    machine = maps_low(2)
+    machine.ram.write(0x702008, struct.pack("<Q", 0x703003))
+    return machine
+
+
+def waits(rflags: int) -> Machine:
+    """The BSP alone, in a loop that reads memory; the AP was never started."""
+    machine = Machine()
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex("8b 05 fa 0f 00 00 85 c0 74 f6"))
+    here = registers(rip=KERNEL + 0x3000, rflags=rflags, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=here, halted=False, moved=False)
+    parked = registers("prot32", rip=0xFD09A)
+    return machine.stop(parked, halted=True)
+
+
+def points_to(cr3: int) -> Machine:
+    """Paging was just turned on with this CR3; tables that map the code are at 0x10000."""
+    machine = Machine()
+    machine.ram.write(0x8100, b"\x0f\x22\xc0\xea")
+    cs = segment(CODE32, flags=0xC09B00)
+    regs = registers(rip=0x8103, cs=cs, cr3=cr3, idtr=NULL_IDT, efer=0x500)
+    return machine.kill(regs, 14, 0, 0x8103, cpu=0)
+
+
+def jumps_high(slot: int) -> Machine:
+    """32-bit paging: 4 MiB at this entry of the directory, and the code is at 3 GiB, entry 768."""
+    machine = Machine()
+    root = 0x700000
+    machine.ram.write(root, struct.pack("<I", 0x83))
+    machine.ram.write(root + slot * 4, struct.pack("<I", 0x83))
+    paging = {"cr0": 0x80000011, "cr3": root, "cr4": 0x10}
+    regs = registers("prot32", rip=0xC0101234, cs=FLAT, idtr=NULL_IDT, rsp=0x9000, **paging)
+    return machine.kill(regs, 14, 0, 0xC0101234, cpu=0)
+
+
+CASES = (
+    Case("far-jump-missing", "likely", lambda: jumps_near(far=False), lambda: jumps_near(far=True)),
+    Case("gate-kind-wrong", "likely", lambda: returns_through(0x86), lambda: returns_through(0x8E)),
+    Case("handler-left-by-ret", "certain", frame_without_rip, whole_frame),
+    Case("large-page-bit-missing", "certain", lambda: maps_low(3), leads_to_a_table),
+    Case("waits-with-interrupts-off", "likely", lambda: waits(MASKED), lambda: waits(ENABLED)),
+    Case("table-slot-wrong", "likely", lambda: jumps_high(767), lambda: jumps_high(765)),
+    Case("cr3-frame-number", "certain", lambda: points_to(0x10), lambda: points_to(0x11)),
+)
