@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Cpu, Ending, Evidence, Symbols
+from debug.evidence import Cpu, Ending, Evidence, Pic, Symbols
 from debug.sources import bochs_evidence
 from debug.sources.bochs_command_line import (
     MODULES,
@@ -44,6 +44,7 @@ from debug.sources.bochs_readout import (
     answer_of,
     read_cpu,
     read_cpus,
+    read_pics,
     run_a_moment,
     sample,
     unpaged_cpu,
@@ -403,6 +404,7 @@ class BochsMachine:
 
     def _collect(self, end: _End, process: BochsProcess, output: Output) -> Evidence:
         cpus: Optional[tuple[Cpu, ...]] = None
+        pics: tuple[Pic, ...] = ()
         limits: list[str] = []
         before: Trees = {}
         if process.stopped and process.exit_code() is None:
@@ -413,17 +415,17 @@ class BochsMachine:
                     self._read_files(output)
                     if self._reader.death is not None:
                         end, before = _End(Ending.TRIPLE_FAULT), {}
-                cpus = read_cpus(process, self._cpus, before)
+                cpus, pics = read_cpus(process, self._cpus, before), read_pics(process)
             except DebuggerError as error:
                 limits.append(f"Bochs could not be read out: {error}")
         self._read_files(output)
         log = self._reader.result()
-        if found := _VERSION.search(process.banner):
-            log = replace(log, version=found[1].decode("ascii"))
+        if version := _VERSION.search(process.banner):
+            log = replace(log, version=version[1].decode("ascii"))
         if cpus is not None:
             self._memory = BochsMemory(process, log.memory, unpaged_cpu(cpus), self._scratch)
         assert self._launch is not None
-        return bochs_evidence.build(
+        found = bochs_evidence.build(
             log,
             cpus,
             ending=end.ending,
@@ -435,6 +437,7 @@ class BochsMachine:
             expected_cpus=self._options.cpus,
             limits=limits,
         )
+        return replace(found, pics=pics)
 
 
 def _read_config(argv: Sequence[str]) -> str:

@@ -6,9 +6,18 @@ from __future__ import annotations
 import re
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Cpu
+from debug.evidence import Cpu, Pic
 from debug.sources.bochs_process import BochsProcess
-from debug.sources.bochs_state import NAMES, SAMPLE_NAMES, Tree, build_cpu, commands, parse_shown
+from debug.sources.bochs_state import (
+    NAMES,
+    PIC_COMMANDS,
+    SAMPLE_NAMES,
+    Tree,
+    build_cpu,
+    commands,
+    parse_pics,
+    parse_shown,
+)
 
 ANSWER_TIMEOUT = 20.0
 _PROMPT = re.compile(r"^<bochs:[0-9]+>")
@@ -36,6 +45,11 @@ def read_cpus(process: BochsProcess, cpus: int, before: Mapping[int, Tree]) -> t
     """All that is known of the CPUs; `before` is a sample from a moment of running earlier."""
     trees = show(process, cpus, NAMES)
     return tuple(build_cpu(index, tree, before.get(index)) for index, tree in sorted(trees.items()))
+
+
+def read_pics(process: BochsProcess) -> tuple[Pic, ...]:
+    """The machine's PICs, the first one first; () where Bochs does not show them."""
+    return parse_pics(process.commands(PIC_COMMANDS, ANSWER_TIMEOUT))
 
 
 def read_cpu(process: BochsProcess, index: int) -> Optional[Cpu]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from typing import Mapping, Optional, Sequence, Union
 
-from debug.evidence import GENERAL, Cpu, LocalApic, Registers, Segment, TableRegister
+from debug.evidence import GENERAL, Cpu, LocalApic, Pic, Registers, Segment, TableRegister
 
 Node = Union[int, "Tree"]
 Tree = dict[str, Node]
@@ -52,6 +52,8 @@ SAMPLE_NAMES: tuple[str, ...] = (
 )
 
 _SHOWN = re.compile(r"show param name: <cpu([0-9]{1,3})\.([A-Za-z0-9_]{1,32})>")
+_PIC = re.compile(r"show param name: <pic\.(master|slave)>")
+_PIC_LEAVES = ("interrupt_offset", "imr", "isr", "irr")
 _OPEN = re.compile(r"^\s*([A-Za-z0-9_]{1,64}) = \{\s*$")
 _LEAF = re.compile(
     r"^\s*([A-Za-z0-9_]{1,64}) = (?:(0x[0-9a-fA-F]{1,16})|(-?[0-9]{1,20})|(true|false))\s*$"
@@ -87,6 +89,28 @@ def parse_shown(text: str) -> dict[int, Tree]:
             if len(stack) > 1 or found[1] == expected:
                 stack[-1][found[1]] = _value(found)
     return result
+
+
+PIC_COMMANDS = ('show "pic.master"', 'show "pic.slave"')
+
+
+def parse_pics(text: str) -> tuple[Pic, ...]:
+    """What those commands printed, the first PIC first; () if it is not all there."""
+    trees: dict[str, Tree] = {}
+    tree: Tree = {}
+    for line in text.splitlines():
+        if found := _PIC.search(line):
+            tree = trees.setdefault(found[1], {})
+        elif found := _LEAF.match(line):
+            tree[found[1]] = _value(found)
+    pics = []
+    for name in ("master", "slave"):
+        known = trees.get(name, {})
+        base, imr, isr, irr = (_leaf(known, leaf) for leaf in _PIC_LEAVES)
+        if base is None or imr is None or isr is None or irr is None:
+            return ()
+        pics.append(Pic(base & 0xFF, imr & 0xFF, isr & 0xFF, irr & 0xFF))
+    return tuple(pics)
 
 
 def _value(found: re.Match[str]) -> int:

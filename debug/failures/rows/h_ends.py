@@ -21,6 +21,7 @@ from debug.explain.findings import (
     KernelAbsent,
     OnlyFirmware,
     PanicMessage,
+    WaitsFor,
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -82,8 +83,10 @@ def _halted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     halted = explanation.all(HaltedForever)
     if not halted or explanation.status not in (Status.HANG, Status.UNKNOWN):
         return None
+    stopped = {found.cpu for found in halted}
+    waits = [wait for wait in explanation.all(WaitsFor) if stopped & set(wait.not_come)]
     handlers = explanation.all(InHandler)
-    return likely(*halted[:4], *handlers[:2], cpu=halted[0].cpu)
+    return likely(*halted[:4], *handlers[:2], *waits[:1], cpu=halted[0].cpu)
 
 
 def _went_on(evidence: Evidence, at: int) -> bool:

@@ -78,6 +78,8 @@ def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if wait.lock or not wait.not_come or _circle(evidence, explanation) is not None:
             continue
+        if any(halted.cpu in wait.not_come for halted in explanation.all(HaltedForever)):
+            continue  # that CPU's halt is the cause
         idle = [v for v in explanation.cpus if v.index in wait.not_come and _idles(v)]
         halts = tuple(
             f"CPU {view.index} is {view.doing}: an interrupt must wake it" for view in idle
@@ -91,7 +93,7 @@ def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A loop that reads memory which nobody can write: no handler is entered, no CPU runs."""
     for wait in _waits(explanation):
-        if wait.alone and not wait.lock:
+        if wait.alone and not wait.lock and not wait.not_come:
             return likely(wait)
     return None
 

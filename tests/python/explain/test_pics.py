@@ -10,6 +10,7 @@ import pytest
 
 from debug.evidence import EventKind, Evidence, ExceptionEvent, LocalApic, Pic, TableRegister
 from debug.report.diagnosis import diagnose
+from debug.sources.bochs_state import parse_pics as parse_bochs_pics
 from debug.sources.qemu_text import parse_pics
 from tests.python.evidence_builder import KERNEL, NULL_IDT, Machine, registers
 
@@ -31,6 +32,33 @@ BIOS_TICK = replace(
 def test_what_qemu_shows() -> None:
     assert parse_pics(SHOWN) == (replace(BY_BIOS, isr=1), Pic(0x70, 0x8E, 0, 0))
     assert parse_pics("unknown command: 'info pic'") == ()
+
+
+# As Bochs 2.7 shows one at reset.
+OF_BOCHS = """show param name: <pic.master>
+master = {
+  interrupt_offset = 0x08
+  auto_eoi = 0x00
+  imr = 0xb8
+  isr = 0x01
+  irr = 0x10
+  INT = false
+}
+<bochs:2> show "pic.slave"
+show param name: <pic.slave>
+slave = {
+  interrupt_offset = 0x70
+  imr = 0x8e
+  isr = 0x00
+  irr = 0x00
+}
+"""
+
+
+def test_what_bochs_shows() -> None:
+    assert parse_bochs_pics(OF_BOCHS) == (Pic(8, 0xB8, 1, 0x10), Pic(0x70, 0x8E, 0, 0))
+    assert parse_bochs_pics(OF_BOCHS.replace("isr", "???")) == ()
+    assert parse_bochs_pics("show: param not found") == ()
 
 
 def certainty(evidence: Evidence) -> Optional[str]:
@@ -97,3 +125,9 @@ def test_not_named(machine: Machine) -> None:
 
 def test_an_open_lint0_lets_them_through() -> None:
     assert certainty(behind_an_apic(0x700).evidence()) == "likely"
+
+
+def test_bochs_lets_them_through_a_masked_one_too() -> None:
+    machine = behind_an_apic(0x10000)
+    machine.emulator = "bochs"
+    assert certainty(machine.evidence()) == "likely"

@@ -75,3 +75,12 @@ def test_who_sleeps_behind_its_write_is_not() -> None:
     diagnosis, wait = waited_for(idle_before_the_write(14))
     assert not wait.not_come
     assert "flag-never-set" not in [cause.row.id for cause in diagnosis.causes]
+
+
+def test_who_halts_for_good_before_its_write_is_the_cause() -> None:
+    machine = idle_before_the_write(2)
+    off = replace(machine.ap.registers, rflags=2)
+    machine.ap = replace(machine.ap, registers=off)
+    diagnosis = diagnose(machine.evidence())
+    assert diagnosis.causes[0].row.id == "halted-forever"
+    assert f"go at {FLAG:#x}" in " ".join(diagnosis.causes[0].match.evidence)
