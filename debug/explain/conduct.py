@@ -16,6 +16,7 @@ from debug.explain.findings.tables import (
     DirectionFlag,
     LargePageIgnored,
     SharedTss,
+    StackOverTable,
     StackZeroed,
     TssTruncated,
     UserBaseSwapped,
@@ -23,12 +24,13 @@ from debug.explain.findings.tables import (
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.x86.canonical import is_canonical
 from debug.x86.linear import tables_of
-from debug.x86.modes import Mode, PagingMode, mode_of
+from debug.x86.modes import Mode, PagingMode, code_width, mode_of
 from debug.x86.refusals import Check
 from debug.x86.registers import Cr4, Rflags
 
 _TO_CR4, _TO_CR0 = b"\x0f\x22\xe0", b"\x0f\x22\xc0"  # mov cr4, eax; mov cr0, eax
 _ADDRESS = 0x000F_FFFF_FFFF_F000
+_SAME_CODE = 0x10000  # bytes between RIP and what the same kernel returns to
 _TSS = 104  # bytes of a 64-bit TSS
 _IST = 36  # offset of the first of seven stacks in a 64-bit TSS
 _PUSHED = 32  # bytes that code without a meaning may have pushed meanwhile
@@ -45,7 +47,7 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[Finding, ...
         cpu = machine.cpu(view.index)
         if cpu is not None and view.state is CpuState.SHUT_DOWN:
             found += _page_size_ignored(machine, cpu) + _called(machine, cpu)
-            found += _task_truncated(machine, cpu)
+            found += _task_truncated(machine, cpu) + _overgrown(machine, cpu)
         if cpu is None or view.state in _WAITING or mode_of(cpu.registers) is not Mode.LONG64:
             continue
         running.append(cpu)
@@ -84,6 +86,24 @@ def _task_truncated(machine: Machine, cpu: Cpu) -> list[Finding]:
         data = memory.read(upper | base, _TSS)
         if data is not None and any(data[4:12]):  # RSP0
             return [TssTruncated(cpu.index, base, upper | base)]
+    return []
+
+
+def _overgrown(machine: Machine, cpu: Cpu) -> list[Finding]:
+    """Tables that hold return addresses: no descriptor or 64-bit gate looks like one."""
+    registers, rip, width = cpu.registers, cpu.registers.rip, code_width(cpu.registers)
+    if rip is None or width not in (32, 64) or rip < LOW_MEMORY:
+        return []
+    tables = [("GDT", registers.gdtr)] + ([("IDT", registers.idtr)] if width == 64 else [])
+    size = width // 8
+    for name, table in tables:
+        if table is None or not 7 < table.limit < 0xFFFF:
+            continue
+        data = machine.linear(registers).read(table.base, min(table.limit + 1, 4096)) or b""
+        words = (int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
+        count = sum(abs(word - rip) < _SAME_CODE for word in words)
+        if count >= 2:
+            return [StackOverTable(cpu.index, name, table.base, count)]
     return []
 
 

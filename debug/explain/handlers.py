@@ -57,11 +57,12 @@ def _short(
 ) -> tuple[Finding, ...]:
     """IRET without REX.W, where the words that IRETQ would pop are a frame."""
     rsp = registers.get("rsp")
-    data = machine.linear(registers).read(rsp, 40) if rsp is not None else None
+    data = machine.linear(registers).read(rsp, 48) if rsp is not None else None
     if iret.operand_size == 8 or data is None or rsp is None:
         return ()
-    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 40, 8)]
-    if not ends_a_frame(registers, words[1:], rsp + 8, 64):
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 48, 8)]
+    after_error = ends_a_frame(registers, words[2:], rsp + 16, 64)
+    if not after_error and not ends_a_frame(registers, words[1:], rsp + 8, 64):
         return ()
     return (ShortIret(cpu, registers.rip or 0, rsp),)
 

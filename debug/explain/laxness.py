@@ -150,6 +150,7 @@ def mode_traps(machine: Machine, cpu: Optional[int], registers: Registers) -> tu
 
 _NEARBY = 96  # bytes on each side of RIP
 _MOV_CR0, _BACK, _BETWEEN = b"\x0f\x22\xc0", 256, 8  # mov cr0, eax; bytes; instructions
+_BEFORE = 1024  # bytes: a boot sector lies between its switch and what it loaded
 _REX_W, _WITH_IMMEDIATE = 0x48, range(0xB8, 0xC0)  # mov r64, imm64
 
 
@@ -196,7 +197,7 @@ def _near_jump(machine: Machine, registers: Registers) -> Optional[int]:
     at, rip = machine.pc(registers), registers.rip
     if at is None or rip is None or registers.segments["cs"].base != at - rip:
         return None
-    start = max(rip - _BACK, 0)
+    start = max(rip - _BEFORE, 0)
     data = machine.linear(registers).some(at - rip + start, rip - start) if rip else b""
     place = data.find(_MOV_CR0)
     while place >= 0:

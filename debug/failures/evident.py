@@ -15,9 +15,11 @@ from debug.explain.findings import (
     KernelGaveUp,
     PageFault,
     SelectorFault,
+    SelectorUse,
     SipiReceived,
 )
 from debug.explain.findings.evident import Clue, Evident, Proof
+from debug.explain.findings.tables import HandlerFaults
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures.row import Certainty, Match, words
 
@@ -107,6 +109,8 @@ def _selector(found: Match, evidence: Evidence, explanation: Explanation) -> Opt
     if any(clue.proof is not Proof.HINT for clue in clues):
         return None
     faults = explanation.all(SelectorFault, found.cpu)
+    if explanation.first(HandlerFaults) and any(f.use is SelectorUse.UNKNOWN for f in faults):
+        return _not_above(found, Certainty.POSSIBLE)  # what is there now is not what was refused
     blind = isinstance(evidence.memory, NoMemory) and any(f.descriptor is None for f in faults)
     return _not_above(found, Certainty.POSSIBLE if clues else Certainty.LIKELY) if blind else found
 

@@ -306,3 +306,18 @@ class Cr3FrameNumber(Finding):
             f"CR3 is {self.cr3:#x}; shifted left by 12 bits it is {self.meant:#x}, where tables are that"
             " map the code: a frame's number was loaded, not its address",
         )
+
+
+@dataclass(frozen=True)
+class StackOverTable(Finding):
+    """Return addresses stand in the GDT, or in a 64-bit IDT: a stack has grown into it."""
+
+    table: str  # "GDT", "IDT"
+    base: int
+    words: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the {self.table} at {self.base:#x} holds {self.words} addresses of code that runs, as a"
+            " stack does: a stack has grown into it",
+        )

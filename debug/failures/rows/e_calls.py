@@ -10,6 +10,7 @@ from debug.explain import stages as stage
 from debug.explain.findings import (
     ConsoleSays,
     CpuDifference,
+    FatalException,
     MapDifference,
     NonCanonical,
     PageFault,
@@ -25,12 +26,14 @@ from debug.explain.findings.tables import (
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row, certain, likely
+from debug.failures.row import Match, Place, Row, certain, likely, possible
+from debug.x86.exceptions import PF
 from debug.x86.page_entries import Reason
 
 _HANDOVER = (stage.AP_ENTERING_C, stage.AP_C)
 
 
+_FIRST_BYTES = 0x20  # of memory: who runs there has just come to address 0
 _SLOT = 1 << 39  # bytes that one entry of the PML4 maps
 
 
@@ -93,7 +96,13 @@ def _direction(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 def _stack_cleared(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(StackZeroed)
-    return likely(found, *explanation.all(PageFault)[:1]) if found is not None else None
+    if found is None:
+        return None
+    fatal = explanation.first(FatalException, found.cpu)
+    ran = fatal is not None and fatal.vector != PF and (fatal.rip or 0) < _FIRST_BYTES
+    if not evidence.stages and ran:
+        return possible(found)  # or it was sent there: what ran at 0 overwrote the return address
+    return likely(found, *explanation.all(PageFault)[:1])
 
 
 def _returned(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -7,6 +7,7 @@ from typing import Optional
 
 from debug.evidence import Evidence
 from debug.explain.findings import BiosCall, FatalException, FrameLeft, GateOfAnotherKind, ShortIret
+from debug.explain.findings.tables import StackOverTable
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
@@ -36,7 +37,36 @@ def _bios(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return certain(found) if found is not None else None
 
 
+def _overgrown(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(StackOverTable)
+    return likely(found) if found is not None else None
+
+
 ROWS = (
+    Row(
+        "stack-into-tables",
+        "a stack grew into the GDT or the IDT: it ran out, or a handler or a recursion never ends",
+        Place.DELIVERY,
+        ("gates and descriptors are garbage", "recursion without an end", "stack too small"),
+        "the GDT, or the IDT of 64-bit code, holds addresses of the code that runs",
+        "the tables hold descriptors",
+        "look for what fills the stack: a recursion, interrupts that nest, a handler that faults or that"
+        " does not return; keep an unmapped page below each stack",
+        "Stacks",
+        chapters.STACKS,
+        ("STK-05", "PG-23"),
+        _overgrown,
+        over=(
+            *(
+                "gdt-base-wrong",
+                "gate-selector-bad",
+                "gate-layout-32",
+                "gate-empty",
+                "data-segment-type",
+            ),
+            *("idt-missing", "stack-overflow", "interrupt-without-gate"),
+        ),
+    ),
     Row(
         "iret-without-rex",
         "a 64-bit handler returns with IRETD: it pops words of 32 bits",

@@ -134,7 +134,26 @@ def calls(number: int) -> Machine:
     return machine.kill(regs, 13, number * 8 + 2, cpu=0)
 
 
+def with_gdt(*words: int) -> Machine:
+    """MOV SS is refused, and this is in the GDT."""
+    machine = Machine()
+    table = 0x120000
+    machine.space.map(table, table)
+    machine.ram.write(table, struct.pack(f"<{len(words)}I", *words))
+    machine.space.map(0x110000, 0x110000)
+    machine.ram.write(0x110000, b"\x8e\xd0")
+    gdtr = TableRegister(table, len(words) * 4 - 1)
+    regs = registers("prot32", rip=0x110000, cs=FLAT, idtr=NULL_IDT, rsp=table, rax=0x10)
+    return machine.kill(replace(regs, gdtr=gdtr), 13, 0x10, cpu=0)
+
+
 CASES = (
+    Case(
+        "stack-into-tables",
+        "likely",
+        lambda: with_gdt(0x110123, 0x202, 0x10, 0x110456, 8, 0x110789),
+        lambda: with_gdt(0, 0, 0xFFFF, 0x00CF9A00, 0xFFFF, 0),
+    ),
     Case("iret-without-rex", "certain", lambda: irets("cf"), lambda: irets("48 cf")),
     Case("bios-call-in-protected-mode", "certain", lambda: calls(0x10), lambda: calls(0x80)),
     Case("far-jump-missing", "likely", lambda: jumps_near(far=False), lambda: jumps_near(far=True)),
