@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from debug.stages.elf import read_sites, read_table
 from debug.stages.table import BUILT_IN
 
 PAGE = 0x1000
+KIT_PAGE = Path(__file__).parents[2] / "docs/drop-in-kit.md"
 
 
 def test_the_elf_carries_the_table(kernel: Path) -> None:
@@ -45,3 +47,10 @@ def test_an_untraced_kernel_holds_nothing_of_the_protocol(untraced_kernel: Path)
     assert read_sites(str(untraced_kernel / "lamppost.elf")) == ()
     image = (untraced_kernel / "trampoline.bin").read_bytes()
     assert b"\xf3\x6e" not in image and b"\xee" not in image, "it writes to a port"
+
+
+def test_the_codes_that_are_offered_to_other_kernels_are_free() -> None:
+    offered = re.search(r"own codes go into `(..)` to `(..)`", KIT_PAGE.read_text("utf-8"))
+    assert offered is not None
+    first, last = (int(code, 16) for code in offered.groups())
+    assert not [stage.name for stage in BUILT_IN.stages if first <= stage.code <= last]
