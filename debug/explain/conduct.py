@@ -187,7 +187,7 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
         astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY
         if not astray and filler_at(machine, registers) is None:
             return []  # it may be code
-    for above in range(0, _PUSHED + 1, 8):
+    for above in range(-8, _PUSHED + 1, 8):  # below: what was popped last
         at = replace(registers, general={**registers.general, "rsp": rsp + above})
         if caller(machine, at) is not None:
             return []  # there is a return address: the stack is fresh, its first call went astray

@@ -136,7 +136,8 @@ def _cpus(
         if view.state in (CpuState.RUNNING, CpuState.SPINNING):
             found += handlers.lost(machine, cpu)
         if view.state is CpuState.SHUT_DOWN:
-            found += handlers.emptied(machine, cpu)
+            found += handlers.emptied(machine, cpu) + handlers.cut(machine, cpu)
+            found += handlers.bios_call(machine, cpu)
         if view.state in (CpuState.RUNNING, CpuState.SPINNING):
             found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)

@@ -11,14 +11,14 @@ from typing import Optional
 from debug.evidence import Cpu, Registers
 from debug.explain.code import filler, filler_at, instruction_at
 from debug.explain.context import Machine
-from debug.explain.findings import GateOfAnotherKind, IdtEmptied
+from debug.explain.findings import BiosCall, GateOfAnotherKind, IdtEmptied, ShortIret
 from debug.explain.findings.tables import HandlerUnreachable, ShiftedFrame, VectorTablePointer
 from debug.explain.interrupted import ends_a_frame
 from debug.explain.model import Finding
 from debug.x86.canonical import is_canonical
 from debug.x86.decode import MAX_LENGTH, decode
 from debug.x86.exceptions import GP, NP, PF
-from debug.x86.instruction import Instruction, Kind
+from debug.x86.instruction import ImmediateOperand, Instruction, Kind
 from debug.x86.modes import Mode, code_width, mode_of
 
 _SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
@@ -48,8 +48,38 @@ def findings(
         if found:
             return found
     if number in (GP, NP) and instruction is not None and instruction.kind is Kind.IRET:
-        return _shifted(machine, cpu, registers)
+        return _short(machine, cpu, registers, instruction) or _shifted(machine, cpu, registers)
     return ()
+
+
+def _short(
+    machine: Machine, cpu: Optional[int], registers: Registers, iret: Instruction
+) -> tuple[Finding, ...]:
+    """IRET without REX.W, where the words that IRETQ would pop are a frame."""
+    rsp = registers.get("rsp")
+    data = machine.linear(registers).read(rsp, 40) if rsp is not None else None
+    if iret.operand_size == 8 or data is None or rsp is None:
+        return ()
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 40, 8)]
+    if not ends_a_frame(registers, words[1:], rsp + 8, 64):
+        return ()
+    return (ShortIret(cpu, registers.rip or 0, rsp),)
+
+
+def bios_call(machine: Machine, cpu: Cpu) -> tuple[BiosCall, ...]:
+    """INT 10h to 1Ah where CR0.PE is 1 and the IDT register is the BIOS's."""
+    here = instruction_at(machine, cpu.registers)
+    idtr, mode = cpu.registers.idtr, mode_of(cpu.registers)
+    if here is None or idtr is None or here.kind is not Kind.SOFTWARE_INTERRUPT:
+        return ()
+    numbers = [o.value for o in here.operands if isinstance(o, ImmediateOperand)]
+    bios = idtr.base == 0 and idtr.limit == 0x3FF and mode not in (Mode.REAL, Mode.VM86)
+    if not bios or not numbers or numbers[0] not in _SERVICES:
+        return ()
+    return (BiosCall(cpu.index, numbers[0], mode.value),)
+
+
+_SERVICES = range(0x10, 0x1B)
 
 
 def emptied(machine: Machine, cpu: Cpu) -> tuple[IdtEmptied, ...]:
@@ -74,6 +104,8 @@ def lost(machine: Machine, cpu: Cpu) -> tuple[HandlerUnreachable, ...]:
     """A CPU that slides over what is no code, from where a gate without its upper half leads."""
     registers = cpu.registers
     idtr, rip = registers.idtr, registers.rip
+    if mode_of(registers) is Mode.PROTECTED32 and rip is not None:
+        return _cut(machine, cpu.index, registers)
     if mode_of(registers) is not Mode.LONG64 or idtr is None or rip is None or idtr.limit < 15:
         return ()
     memory = machine.linear(registers)
@@ -94,6 +126,33 @@ def lost(machine: Machine, cpu: Cpu) -> tuple[HandlerUnreachable, ...]:
                 whole = machine.where(upper | offset)
                 return (HandlerUnreachable(cpu.index, number, offset, f"{whole}, where code is"),)
     return ()
+
+
+def cut(machine: Machine, cpu: Cpu) -> tuple[HandlerUnreachable, ...]:
+    """Gates whose upper halves are 0, of a CPU that died where they lead."""
+    legacy = mode_of(cpu.registers) is Mode.PROTECTED32
+    return _cut(machine, cpu.index, cpu.registers) if legacy else ()
+
+
+def _cut(machine: Machine, cpu: int, registers: Registers) -> tuple[HandlerUnreachable, ...]:
+    """32-bit code: a kernel above 1 MiB, a CPU below it, and gates that all lead below 64 KiB."""
+    idtr, table, at = registers.idtr, registers.gdtr, machine.pc(registers)
+    if idtr is None or table is None or at is None or at >= _MIB:
+        return ()
+    if idtr.base < _MIB or table.base < _MIB:
+        return ()  # a kernel of low memory may have its handlers there
+    data = machine.linear(registers).read(idtr.base, min(idtr.limit + 1, 2048)) or b""
+    gates = [data[place : place + 8] for place in range(0, len(data) - 7, 8)]
+    present = [(n, g) for n, g in enumerate(gates) if g[5] & 0x87 == 0x86 and any(g[:2])]
+    if len(present) < _SEVERAL or any(any(gate[6:8]) for _, gate in present):
+        return ()
+    number, gate = present[0]
+    offset = int.from_bytes(gate[:2], "little")
+    return (HandlerUnreachable(cpu, number, offset, _HALVES.format(len(present))),)
+
+
+_MIB, _SEVERAL = 1 << 20, 8
+_HALVES = "in the kernel's memory: all {} gates have 0 in bits 31:16 of the offset"
 
 
 def _unreachable(machine: Machine, cpu: Optional[int], registers: Registers) -> tuple[Finding, ...]:

@@ -198,14 +198,16 @@ def _near_jump(machine: Machine, registers: Registers) -> Optional[int]:
         return None
     start = max(rip - _BACK, 0)
     data = machine.linear(registers).some(at - rip + start, rip - start) if rip else b""
-    place = data.rfind(_MOV_CR0)
-    if place < 0:
-        return None
-    for one in decode_many(data[place + 3 :], start + place + 3, 16, _BETWEEN):
-        if one.kind is Kind.NEAR_JUMP and one.target is not None:
-            return one.address if one.next <= one.target <= rip < one.target + _BACK else None
-        if one.kind is not Kind.OTHER and one.kind is not Kind.LOAD_SEGMENT:
-            return None
+    place = data.find(_MOV_CR0)
+    while place >= 0:
+        for one in decode_many(data[place + 3 :], start + place + 3, 16, _BETWEEN):
+            if one.kind is Kind.NEAR_JUMP and one.target is not None:
+                if one.next <= one.target <= rip < one.target + _BACK:
+                    return one.address
+                break
+            if one.kind is not Kind.OTHER and one.kind is not Kind.LOAD_SEGMENT:
+                break
+        place = data.find(_MOV_CR0, place + 1)
     return None
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Physical memory of a paused QEMU, read on demand.
 
-Only RAM and ROM are read, as `info mtree -f` lists them: reading a device's registers has side
-effects.  What was read is kept, so that it stays readable when QEMU has gone.
+Only RAM and ROM are read, as `info mtree -f` lists them, and VGA's text screen: reading a device's
+registers has side effects.  What was read is kept, so that it stays readable when QEMU has gone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from debug.sources.qmp import QmpClient, QmpError
 BLOCK = 64 << 10  # bytes, the unit of caching
 MAX_BLOCKS = 1024  # kept: 64 MiB
 MAX_READ = 64 << 20  # bytes in one call
+
+_TEXT = (0xB8000, 0xB8FA0)  # 80 by 25 cells; reading them changes nothing but VGA's latches
 
 _VIEW = re.compile(r"^FlatView #\d+\s*$", re.M)
 _RANGE = re.compile(
@@ -51,6 +53,7 @@ class QemuMemory:
         self._scratch = os.path.join(directory, "memory")
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._ram: Optional[tuple[tuple[int, int], ...]] = None
+        self._screen: Optional[bytes] = None
 
     def detach(self) -> None:
         """QEMU goes away: from now on only what was read before can be read."""
@@ -79,6 +82,8 @@ class QemuMemory:
         if length == 0:
             return b""
         limits = next(((low, high) for low, high in self.ram if low <= physical < high), None)
+        if limits is None and _TEXT[0] <= physical <= physical + length <= _TEXT[1]:
+            return self._text(physical - _TEXT[0], length)
         if limits is None or physical + length > limits[1]:
             return None
         first, last = physical // BLOCK, (physical + length - 1) // BLOCK
@@ -98,6 +103,12 @@ class QemuMemory:
             parts.append(block)
         start = max(first * BLOCK, limits[0])
         return b"".join(parts)[physical - start : physical - start + length]
+
+    def _text(self, offset: int, length: int) -> Optional[bytes]:
+        """A part of VGA's text screen, as it was at the first look."""
+        if self._screen is None and self.ram:
+            self._screen = self._fetch(_TEXT[0], _TEXT[1] - _TEXT[0])
+        return None if self._screen is None else self._screen[offset : offset + length]
 
     def _keep(self, data: bytes, start: int, limits: tuple[int, int]) -> None:
         at = start

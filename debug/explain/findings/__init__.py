@@ -46,7 +46,14 @@ from debug.explain.findings.fault import (
     SelectorFault,
     SelectorUse,
 )
-from debug.explain.findings.handlers import FrameLeft, GateOfAnotherKind, InHandler, InService
+from debug.explain.findings.handlers import (
+    BiosCall,
+    FrameLeft,
+    GateOfAnotherKind,
+    InHandler,
+    InService,
+    ShortIret,
+)
 from debug.explain.findings.locks import LockReport, LockTrouble
 from debug.explain.findings.machine import (
     ConsoleSays,
@@ -80,6 +87,7 @@ from debug.explain.model import Finding
 
 __all__ = [
     "BadControlWrite",
+    "BiosCall",
     "BspInFirmware",
     "Clock",
     "BspRestarted",
@@ -138,6 +146,7 @@ __all__ = [
     "PortPolled",
     "SentAstray",
     "SharedStack",
+    "ShortIret",
     "ShortMpTable",
     "SipiMissing",
     "SipiReceived",

@@ -64,3 +64,30 @@ class InService(Finding):
         )
         held = "another interrupt is pending, and held back by it"
         return (line, held) if self.pending else (line,)
+
+
+@dataclass(frozen=True)
+class ShortIret(Finding):
+    """IRET with 32-bit operands on a frame of 64-bit mode."""
+
+    rip: int
+    rsp: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the IRET at {self.rip:#x} has no REX.W: it pops words of 32 bits, and a whole frame of"
+            f" 64-bit words is at RSP {self.rsp:#x}",
+        )
+
+
+@dataclass(frozen=True)
+class BiosCall(Finding):
+    """INT n of the BIOS's services in protected mode, with the BIOS's vectors for an IDT."""
+
+    number: int
+    mode: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"INT {self.number:#x} was executed in {self.mode}: the BIOS can be called in real mode only",
+        )

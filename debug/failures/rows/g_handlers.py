@@ -32,8 +32,11 @@ _INNOCENT = (1, 2, 3, 4)  # #DB, NMI, #BP, #OF: raised on purpose or from outsid
 
 def _unreachable(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(HandlerUnreachable)
-    if found is None:
+    if found is None or explanation.status is Status.HEALTHY:
         return None
+    view = explanation.view(found.cpu)
+    if view is not None and view.mode == "32-bit protected mode":
+        return likely(found)
     return certain(found, explanation.first(PageFault, found.cpu))
 
 
@@ -169,7 +172,8 @@ ROWS = (
             "entry-unmapped",
             "handler-faults",
             "returned-to-null",
-            "executing-zeros",
+            *("executing-zeros", "stack-outside-memory", "entry-null", "selector-beyond-gdt"),
+            *("data-segment-beyond-gdt", "handler-returns-to-fault", "gdt-base-wrong"),
         ),
     ),
     Row(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Evidence
-from debug.explain.findings import FatalException, FrameLeft, GateOfAnotherKind
+from debug.explain.findings import BiosCall, FatalException, FrameLeft, GateOfAnotherKind, ShortIret
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
@@ -26,7 +26,46 @@ def _other_kind(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     return likely(found, explanation.first(FatalException, found.cpu))
 
 
+def _short(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(ShortIret)
+    return certain(found) if found is not None else None
+
+
+def _bios(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(BiosCall)
+    return certain(found) if found is not None else None
+
+
 ROWS = (
+    Row(
+        "iret-without-rex",
+        "a 64-bit handler returns with IRETD: it pops words of 32 bits",
+        Place.DELIVERY,
+        ("#GP(0) at iret", "iret instead of iretq", "first interrupt kills the kernel"),
+        "the IRET has no REX.W, and a frame of 64-bit words is at RSP",
+        "the instruction is IRETQ",
+        "write iretq: iret alone is assembled without REX.W",
+        "IRET/IRETD/IRETQ-Interrupt Return",
+        chapters.EXCEPTIONS,
+        ("IDT-11",),
+        _short,
+        over=("iret-frame-bad", "handler-faults", "selector-beyond-gdt", "gate-selector-bad"),
+    ),
+    Row(
+        "bios-call-in-protected-mode",
+        "the BIOS was called by INT n after real mode had been left",
+        Place.PROTECTED,
+        ("triple fault at int 0x10", "int 0x13 in protected mode", "print with the BIOS after PE"),
+        "the instruction is INT 10h to 1Ah, CR0.PE is 1, and IDTR names the BIOS's vectors",
+        "the CPU is in real mode",
+        "call the BIOS before PE is set, or go back to real mode for it; write to 0xb8000 or COM1"
+        " instead",
+        "Switching to Protected Mode",
+        chapters.PROTECTED_MODE,
+        ("B32-04",),
+        _bios,
+        over=("idt-missing", "exception-without-idt"),
+    ),
     Row(
         "gate-kind-wrong",
         "a gate of 32-bit code's IDT is a 16-bit one, or a task gate",

@@ -47,6 +47,9 @@ def _lock(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             continue
         if wait.alone:
             return likely(wait)
+        gone = [f for f in explanation.all(HaltedForever) if f.cpu != wait.cpu]
+        if gone and not explanation.all(ExecutingFiller):
+            return likely(wait, *gone[:2])  # whoever holds it can't release it
         if _somebody_else_died(explanation, wait) or not wait.not_come:
             return possible(wait)
         behind = [f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come]
@@ -62,7 +65,7 @@ def _circle(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             back = waits.get(other)
             if back is None:
                 continue
-            if wait.cpu in back.not_come:
+            if wait.cpu in back.not_come and not (wait.lock and back.address == wait.address):
                 return likely(wait, back)
     return None
 

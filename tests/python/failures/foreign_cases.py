@@ -116,7 +116,27 @@ def jumps_high(slot: int) -> Machine:
     return machine.kill(regs, 14, 0, 0xC0101234, cpu=0)
 
 
+def irets(code: str) -> Machine:
+    """The BSP returns from a handler, by IRETD or by IRETQ that is refused for another reason."""
+    machine = Machine()
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    frame = (KERNEL + 1, CODE64, ENABLED, KERNEL + 0x8028, DATA)
+    machine.ram.write(KERNEL_PHYSICAL + 0x8000, struct.pack("<5Q", *frame))
+    regs = registers(rip=KERNEL + 0x3000, rsp=KERNEL + 0x8000, idtr=NULL_IDT)
+    return machine.kill(regs, 13, 0, cpu=0)
+
+
+def calls(number: int) -> Machine:
+    """INT n in protected mode, with the IDT register as the BIOS left it."""
+    machine = Machine()
+    machine.ram.write(START, bytes((0xCD, number)))
+    regs = registers("prot32", rip=START, cs=FLAT, idtr=TableRegister(0, 0x3FF), rsp=0x9000)
+    return machine.kill(regs, 13, number * 8 + 2, cpu=0)
+
+
 CASES = (
+    Case("iret-without-rex", "certain", lambda: irets("cf"), lambda: irets("48 cf")),
+    Case("bios-call-in-protected-mode", "certain", lambda: calls(0x10), lambda: calls(0x80)),
     Case("far-jump-missing", "likely", lambda: jumps_near(far=False), lambda: jumps_near(far=True)),
     Case("gate-kind-wrong", "likely", lambda: returns_through(0x86), lambda: returns_through(0x8E)),
     Case("handler-left-by-ret", "certain", frame_without_rip, whole_frame),
