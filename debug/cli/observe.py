@@ -84,6 +84,8 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         second = _once(argv, again, symbols, True, scratch_disks=True).diagnosis
     except CommandError as error:
         return _noted(first, f"a second run, with a log, failed: {error}")
+    if second.status == HEALTHY and first.status == HEALTHY:
+        return _noted(second, f"{SECOND} is what this report shows: it saw no CPU die or give up")
     if second.status == HEALTHY and _same_end(first, second):
         return _noted(second, f"{SECOND} is what this report shows: it saw the CPUs at work")
     if second.status == HEALTHY or _ended_early(second):
@@ -102,15 +104,21 @@ SECOND = "a second run, with exceptions and IPIs logged,"
 
 def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
     """What the state at the end does not tell; empty if nothing, or if no second run would."""
+    from debug.explain.model import CpuState
     from debug.failures.row import Certainty
 
     evidence = first.evidence
     if NO_LOG not in evidence.limits or evidence.accelerator == "kvm":
         return ""
-    if first.status == HEALTHY or evidence.ending is Ending.EMULATOR_DIED:
+    if evidence.ending is Ending.EMULATOR_DIED:
         return ""
     if INTERRUPTED in evidence.messages or "-S" in argv:
         return ""
+    if first.status == HEALTHY:
+        parked = [v.index for v in first.explanation.cpus if v.state is CpuState.PARKED]
+        if not parked or evidence.stages:  # a stage would say that it gave up
+            return ""
+        return f"the state at the end does not tell whether CPU {parked[0]} is parked on purpose"
     if evidence.ending is Ending.RESTARTED and first.explanation.culprit is None:
         return "no register tells why the machine restarted"
     if any(c.row.id == "kernel-not-reached" for c in first.causes):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, Registers, TableRegister
@@ -80,8 +79,7 @@ def without_long_mode(machine: Machine, cpu: Cpu) -> tuple[LongModeMissing, ...]
     if bsp is None or cpu.index == bsp.index or mode_of(bsp.registers) is not Mode.LONG64:
         return ()
     same = cpu.registers.get("cr3") == bsp.registers.get("cr3")
-    found = long_mode_missing(machine, cpu.index, cpu.registers)
-    return tuple(replace(missing, as_bsp=same) for missing in found)
+    return long_mode_missing(machine, cpu.index, cpu.registers, same)
 
 
 def idt_status(cpu: Optional[int], registers: Registers) -> Optional[IdtStatus]:

@@ -200,11 +200,12 @@ def headline(found: PageFault) -> str:
 
 
 def long_mode_missing(
-    machine: Machine, cpu: Optional[int], registers: Registers
+    machine: Machine, cpu: Optional[int], registers: Registers, as_bsp: bool = False
 ) -> tuple[LongModeMissing, ...]:
     """EFER.LME=0 with paging on, where the code looks as if it wanted long mode.
 
-    It wanted it if the instruction is mapped by the same CR3 walked with four levels.
+    It wanted it if the instruction is mapped by the same CR3 walked with four levels, or the BSP is
+    in long mode with that CR3 (`as_bsp`): then RIP may be anywhere.
     """
     values = [registers.get(name) for name in ("cr0", "cr3", "cr4", "efer")]
     cr0, cr3, cr4, efer = values
@@ -223,13 +224,13 @@ def long_mode_missing(
     )
     walk = translate(machine.evidence.memory, as_long, at, Access(fetch=True))
     mapped = walk.physical is not None and bool(machine.physical(walk.physical, 1))
-    if not mapped and not machine.traced:
+    if not (mapped or as_bsp or machine.traced):
         return ()  # a kernel of 32 bits
     known = machine.cpu(cpu)
     model = known.long_mode if known is not None else None
     vain = _lme_written(machine, registers, at)
     pae = bool(cr4 & Cr4.PAE)
-    return (LongModeMissing(cpu, cr3, efer, pae, mapped, model=model, in_vain=vain),)
+    return (LongModeMissing(cpu, cr3, efer, pae, mapped, as_bsp, model, vain),)
 
 
 _SWITCH = 128  # bytes of code from WRMSR to where paging is on

@@ -20,6 +20,8 @@
 ; BUG_interrupts    an interrupt of the APs is raised again before its handler returns, as of a
 ;                   device whose line stays up
 ; BUG_zeros         the APs jump to memory that holds zeros
+; BUG_gives_up      an exception handler of the APs forgets its frame and halts for good
+; BUG_parked        no bug: the APs say that they came, and halt for good
 ; BUG_death         the APs write to a page that is not mapped, without an IDT
 ;
 ; MODE on entry: real16 at 0000:7c00, as the BIOS leaves it.
@@ -265,6 +267,19 @@ ap64:
 %elifdef BUG_zeros
         mov     eax, EMPTY
         jmp     rax
+%elifdef BUG_parked
+        lock inc dword [online]
+        jmp     halt_for_good
+%elifdef BUG_gives_up
+        mov     edi, idt + 13 * 16  ; #GP
+        mov     eax, gives_up
+        mov     [rdi], ax
+        mov     word [rdi + 2], 8
+        mov     word [rdi + 4], 0x8e00
+        lidt    [idtr]
+        lock inc dword [online]
+        mov     eax, 0x70
+        mov     ds, eax
 %elifdef BUG_death
         lidt    [no_idt]
         mov     rax, NOWHERE
@@ -278,6 +293,15 @@ ap64:
 
 returns:
         iretq
+
+gives_up:
+        lea     rsp, [rbx + STACKS]
+        xor     ebx, ebx
+; MODE: long64
+halt_for_good:
+        cli
+        hlt
+        jmp     halt_for_good
 
 ; MODE: long64  an interrupt handler  CLOBBERS: nothing
 raises_again:

@@ -139,6 +139,14 @@ CASES = (
         bochs=False,
     ),
     Case(
+        "gives_up",
+        "hang",
+        "data-segment-beyond-gdt",
+        Certainty.CERTAIN,
+        r"selector 0x0070: GDT\[14\]",
+        bochs=False,  # its log does not have the instruction, so the selector alone is named
+    ),
+    Case(
         "death",
         "triple-fault",
         "page-fault-undelivered",
@@ -212,6 +220,15 @@ def test_the_same_kernel_without_a_bug_is_healthy(emulator: str, tmp_path: Path)
     assert [cpu["arrived"] for cpu in found["cpus"]] == [True, True, True]
     reached = [[one["code"] for one in cpu["reached"]] for cpu in found["cpus"]]
     assert 0xB6 in reached[0] and FURTHEST_AP in reached[1] and FURTHEST_AP in reached[2]
+
+
+@pytest.mark.parametrize("emulator", ["qemu", "bochs"])
+def test_aps_parked_on_purpose_are_healthy(emulator: str, tmp_path: Path) -> None:
+    found = report(tmp_path, emulator, "parked", 3)
+    assert (found["status"], found["causes"]) == ("healthy", [])
+    assert any("parked on purpose" in note for note in found["notes"])
+    if emulator == "qemu":  # Bochs always has its log
+        assert any("a second run" in note for note in found["notes"])
 
 
 @pytest.mark.parametrize("emulator", ["qemu", "bochs"])

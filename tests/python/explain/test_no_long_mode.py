@@ -9,7 +9,7 @@ from typing import Optional
 import pytest
 
 from debug.report.diagnosis import diagnose
-from tests.python.evidence_builder import TRAMPOLINE, Machine
+from tests.python.evidence_builder import TRAMPOLINE, Machine, registers
 from tests.python.failures.row_cases import lme
 
 ECX = "b9800000c0"  # mov ecx, 0xc0000080
@@ -57,3 +57,17 @@ def test_lme_was_never_set(code: str, model: Optional[bool]) -> None:
     said = causes(code, model)
     assert next(iter(said.items())) == ("lme-missing", "certain")
     assert "no-long-mode" not in said
+
+
+def astray(cr3: int) -> dict[str, str]:
+    """An AP of a kernel without lamps that has slid on in PAE paging; the BSP is in long mode."""
+    machine = Machine().sipi()
+    machine.ram.write(0x180000, bytes(range(1, 65)))
+    regs = registers("prot32", rip=0x180000, cr0=0x80000011, cr3=cr3, cr4=0x20, efer=0)
+    found = diagnose(machine.stop(regs, moved=True).evidence()).causes
+    return {cause.row.id: cause.certainty.value for cause in found}
+
+
+def test_an_ap_with_the_bsps_tables_wants_long_mode_wherever_it_is() -> None:
+    assert astray(0x10000)["lme-missing"] == "likely"
+    assert "lme-missing" not in astray(0x2F0000)
