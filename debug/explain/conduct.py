@@ -31,6 +31,7 @@ from debug.x86.registers import Cr4, Rflags
 _TO_CR4, _TO_CR0 = b"\x0f\x22\xe0", b"\x0f\x22\xc0"  # mov cr4, eax; mov cr0, eax
 _ADDRESS = 0x000F_FFFF_FFFF_F000
 _SAME_CODE = 0x10000  # bytes between RIP and what the same kernel returns to
+_LOW_HALF, _IMAGE = (1 << 32) - 1, 1 << 24  # a kernel's tables lie within so many bytes
 _TSS = 104  # bytes of a 64-bit TSS
 _IST = 36  # offset of the first of seven stacks in a 64-bit TSS
 _PUSHED = 32  # bytes that code without a meaning may have pushed meanwhile
@@ -79,6 +80,11 @@ def _task_truncated(machine: Machine, cpu: Cpu) -> list[Finding]:
     if base is None or base >> 32 or mode_of(cpu.registers) is not Mode.LONG64:
         return []
     memory = machine.linear(cpu.registers)
+    if not machine.has_memory:
+        table = cpu.registers.gdtr
+        high = table.base & ~_LOW_HALF if table is not None else 0
+        near = table is not None and abs((table.base & _LOW_HALF) - base) < _IMAGE
+        return [TssTruncated(cpu.index, base, high | base)] if high and near else []
     there = memory.read(base, _TSS)
     if there is not None and any(there):
         return []

@@ -179,12 +179,18 @@ def bsp_in_firmware(machine: Machine) -> tuple[BspInFirmware, ...]:
     if bsp is None or machine.traced or evidence.ending is not Ending.STOPPED:
         return ()
     rip = machine.pc(bsp.registers)
-    if rip is None or machine.kernel_ipis:
+    if rip is None or machine.kernel_ipis and not _all_in_real_mode(machine):
         return ()
     long = mode_of(bsp.registers).long
     if not (machine.in_uefi(bsp) if long else _in_firmware(machine, bsp, rip)):
         return ()
     return (BspInFirmware(bsp.index, rip, machine.where(rip), _mode(bsp.registers)),)
+
+
+def _all_in_real_mode(machine: Machine) -> bool:
+    """Every AP halts in real mode, as some firmware parks them, and the BSP is in real mode too."""
+    real = all(mode_of(cpu.registers) is Mode.REAL for cpu in machine.cpus)
+    return real and all(cpu.halted for cpu in machine.aps)
 
 
 def _in_firmware(machine: Machine, cpu: Cpu, rip: Optional[int]) -> bool:

@@ -13,6 +13,7 @@ from debug.explain.findings import (
     InService,
     NonCanonical,
     PageFault,
+    Role,
     SelectorFault,
 )
 from debug.explain.findings.tables import (
@@ -43,9 +44,16 @@ def _unreachable(evidence: Evidence, explanation: Explanation) -> Optional[Match
 def _eight_bytes(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """The gate was taken as far as its offset, which runs into the next gate."""
     found = explanation.first(HandlerUnreachable)
-    if found is None or not found.glued:
-        return None
-    return certain(found, explanation.first(NonCanonical, found.cpu))
+    if found is not None and found.glued:
+        return certain(found, explanation.first(NonCanonical, found.cpu))
+    step = next((step for step in explanation.chain if step.registers is not None), None)
+    code = step.registers.segments.get("cs") if step is not None and step.registers else None
+    for address in explanation.all(NonCanonical):
+        same = code is not None and 0 < code.selector == address.address >> 48
+        if address.role is Role.FETCH and same and found is None:
+            text = "its bits 63:48 are CS's selector, which a gate of 8 bytes has there"
+            return likely(address, extra=(text,))
+    return None
 
 
 def _handler_faults(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -113,7 +121,8 @@ def _tss_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Matc
     """The base has no upper half: what is there faults, or is empty memory that is mapped."""
     cut, failed = explanation.first(TssTruncated), explanation.first(DeliveryFailed)
     if cut is not None and failed is not None and "TSS" in failed.stack:
-        return certain(cut, failed)
+        seen = evidence.memory.read(0x1000, 1) is not None
+        return certain(cut, failed) if seen else likely(cut, failed)
     return _failed(Check.TSS_UNMAPPED)(evidence, explanation)
 
 

@@ -262,6 +262,43 @@ def test_a_tss_descriptor_without_its_upper_half() -> None:
     assert "tss-unmapped" not in [row for row, _ in named(from_tss(0xFFFFFFFF << 32))[1]]
 
 
+def test_a_log_alone_shows_a_tss_without_its_upper_half() -> None:
+    def logged(table: int) -> list[str]:
+        machine = Machine().without_memory()
+        task = segment(0x28, 0x8010E000, 0x67, 0x8B00)
+        regs = registers(rip=0x201000, rsp=0x5000, cpl=3, cs=segment(0x23, flags=0xA0FB00), tr=task)
+        regs = replace(regs, gdtr=TableRegister(table, 0x47))
+        machine.kill(regs, 14, 2, 0xFFFFFFFFFFFFFFF8, cpu=0)
+        tick = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, regs, None, None, 0)
+        machine.events.insert(0, tick)
+        return [row for row, _ in named(machine)[1]]
+
+    assert logged(KERNEL + 0x10D000)[0] == "tss-unmapped"
+    assert "tss-unmapped" not in logged(0x10D000)
+
+
+def test_a_target_that_holds_the_code_selector_is_two_gates() -> None:
+    def jumped(rip: int) -> str:
+        machine = Machine().without_memory()
+        return named(machine.kill(registers(rip=rip, rsp=KERNEL + 0x9000), 13, 0, cpu=0))[1][0][0]
+
+    assert jumped(0x0008B0350010B02A) == "gate-layout-glued"
+    assert jumped(0x1234B0350010B02A) == "jump-non-canonical"
+
+
+def test_aps_that_a_bios_parks_in_low_memory_miss_nothing_before_a_kernel_runs() -> None:
+    machine = Machine().sipi(0x9F)
+    rom = segment(0xF000, 0xF0000, 0xFFFF, 0x9B00)
+    bsp = registers("real", rip=0x872, cs=rom)
+    machine.bsp = replace(machine.bsp, registers=bsp, halted=False, moved=True)
+    page = segment(0x9F00, 0x9F000, 0xFFFF, 0x9B00)
+    machine.ram.write(0x9F000, bytes(range(1, 200)))
+    machine.stop(registers("real", rip=0x48, cs=page), halted=True)
+    assert named(machine) == ("unknown", [("kernel-not-reached", "likely")])
+    machine.stop(registers("prot32", rip=0x8048), halted=True)
+    assert named(machine)[0] != "unknown"
+
+
 def test_of_several_aps_without_init_none_is_held_up_by_the_other() -> None:
     machine = Machine().sipi(init=False)
     machine.expected = 3
