@@ -49,7 +49,8 @@ def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAst
         data = machine.physical(page, PAGE) or b""
         short = short_jump(data, page)
         if short is not None and short.target <= rip < _VECTORS and code_width(registers) == 32:
-            return (FarJumpAstray(cpu, short.at, short.target, page, None),)
+            relocated = _within(machine, short, page)
+            return (FarJumpAstray(cpu, short.at, short.target, page, relocated),)
         for jump in far_jumps(data, page):
             if not jump.target <= rip < jump.target + _SLIDE or page <= jump.target < page + PAGE:
                 continue

@@ -42,13 +42,13 @@ def far_jumps(data: bytes, page: int) -> tuple[FarJump, ...]:
 
 
 def short_jump(data: bytes, page: int) -> Optional[FarJump]:
-    """The far jump that ends the page's 16-bit code, if its target has 16 bits and is no offset in
-    the page: whatever was above was cut off."""
+    """The far jump that ends the page's 16-bit code, if its target has 16 bits and lies among the
+    BIOS's vectors: whatever was above was cut off, or the page's address was not added."""
     for one in _path(data)[-1:]:
         found = one.far_immediate
         if found is None or one.operand_size != 2 or data[one.address : one.address + 1] != b"\xea":
             continue
-        if found[1] < _VECTORS and filler(data[found[1] : found[1] + 16]) is not None:
+        if found[1] < _VECTORS:
             return FarJump(page + one.address, found[0], found[1])
     return None
 

@@ -65,14 +65,17 @@ def _xcr0(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _other_mode(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """An opcode of another mode; where RIP has no name, what runs there may be no code at all."""
+    """An opcode of another mode; where RIP has no name, what runs there may be no code at all, the
+    more so where another CPU's place has one."""
     found = _problem(OpcodeProblem.ONLY_LEGACY)(evidence, explanation)
     if found is None:
         return None
     rips = [f.rip for f in explanation.all(InvalidOpcode) if f.rip is not None]
     if any(evidence.symbols.lookup(rip) is not None for rip in rips):
         return found
-    return replace(found, certainty=Certainty.LIKELY)
+    places = [cpu.registers.rip for cpu in evidence.cpus if cpu.registers.rip is not None]
+    named = any(evidence.symbols.lookup(place) is not None for place in places)
+    return replace(found, certainty=Certainty.POSSIBLE if named else Certainty.LIKELY)
 
 
 ROWS = (

@@ -13,6 +13,8 @@ from tests.python.evidence_builder import (
     CODE32,
     KERNEL,
     NULL_IDT,
+    PAGE,
+    STACKS,
     TRAMPOLINE,
     Machine,
     registers,
@@ -102,6 +104,23 @@ def test_a_far_jump_that_was_not_relocated() -> None:
     assert first(jumped(TRAMPOLINE + 0x390))[0] != "far-jump-not-relocated"
 
 
+def test_a_16_bit_far_jump_to_an_offset_in_the_page() -> None:
+    """`ljmp $8, $label - start` in 16-bit code: five bytes, and the page's address is missing."""
+
+    def at(target: int) -> Machine:
+        machine = jumped(target)
+        machine.ram.write(TRAMPOLINE, b"\xfa\x0f\x20\xc0\x0c\x01\x0f\x22\xc0")  # cli; PE=1
+        machine.ram.write(TRAMPOLINE + 9, b"\xea" + struct.pack("<HH", target, CODE32))
+        machine.ram.write(TRAMPOLINE + 0x40, b"\xb8\x10\0\0\0\x8e\xd8")  # 32-bit code
+        machine.ram.write(TRAMPOLINE + 0x120, bytes(8))
+        return machine
+
+    cause = diagnose(at(0x40).evidence()).causes[0]
+    assert (cause.row.id, cause.certainty.value) == ("far-jump-not-relocated", "certain")
+    assert any("there is code at 0x8040" in line for line in cause.match.evidence)
+    assert first(at(TRAMPOLINE + 0x40))[0] != "far-jump-not-relocated"
+
+
 def test_a_bsp_that_began_again() -> None:
     machine = Machine().boot_trace()
     machine.ipis = [IpiEvent(IpiKind.INIT, 0, None)]
@@ -114,3 +133,13 @@ def test_a_bsp_that_began_again() -> None:
     machine.ipis.pop()
     machine.stages = [event for event in machine.stages if event.code not in (0xB8, 0xC3, 0xC4)]
     assert first(machine)[0] != "init-hits-sender"  # it may never have left the firmware
+
+
+@pytest.mark.parametrize("symbols, certainty", [({}, "likely"), ({"halt": KERNEL}, "possible")])
+def test_an_opcode_of_32_bits_where_no_symbol_is(symbols: dict[str, int], certainty: str) -> None:
+    """It may be data: an AP whose entry and argument were swapped executes its argument."""
+    machine = Machine().boot_trace().sipi().trace(1, *UNTIL_C)
+    machine.symbols.known = {name: (at, 16) for name, at in symbols.items()}
+    machine.ram.write(0x101000, b"\x60\x90\x90")  # pusha
+    machine.kill(registers(rip=KERNEL + 0x1000, rsp=STACKS + 4 * PAGE, idtr=NULL_IDT), 6)
+    assert first(machine) == ("code-for-another-mode", certainty)
