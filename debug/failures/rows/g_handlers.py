@@ -46,6 +46,8 @@ def _eight_bytes(evidence: Evidence, explanation: Explanation) -> Optional[Match
     found = explanation.first(HandlerUnreachable)
     if found is not None and found.glued:
         return certain(found, explanation.first(NonCanonical, found.cpu))
+    if evidence.memory.read(0x1000, 1) is not None:
+        return None  # the gates themselves can be read
     step = next((step for step in explanation.chain if step.registers is not None), None)
     code = step.registers.segments.get("cs") if step is not None and step.registers else None
     for address in explanation.all(NonCanonical):
