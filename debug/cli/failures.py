@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "id",
         nargs="?",
         metavar="ID",
-        help="a row's id, an id of the catalogue (STK-02), or words to search the symptoms for",
+        help="a row's id, a number of what it covers (STK-02), or words to search the symptoms for",
     )
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
 

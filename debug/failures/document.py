@@ -21,6 +21,11 @@ One row for each root cause that the diagnoser can name. `lamppost failures` pri
 `lamppost failures ID` one row. A verdict is *certain* when the architecture leaves nothing else,
 *likely* when everything seen fits, *possible* when it is one of several explanations. Where a lab
 has the root cause, the report is the one of its last run under QEMU (`make reports`).
+
+*Covers* numbers the finer causes that a row merges where no evidence separates them: AP0 to AP4 on
+an AP's way, B16 and B32 16- and 32-bit code, PG paging, LM long mode, STK stacks, ENT the entry into
+C, IDT, TSS, IRQ, FPU and CPU what they say, FW firmware, BLD the build, HANG hangs.
+`lamppost failures STK-02` finds the row.
 """
 
 
@@ -59,7 +64,7 @@ def section(row: Row) -> str:
         labs = ", ".join(f"`make lab LAB={lab}`" for lab in row.labs)
         lines.append(f"- **Try:** {labs}")
     if row.catalogue:
-        lines.append(f"- **Catalogue:** {', '.join(row.catalogue)}")
+        lines.append(f"- **Covers:** {', '.join(row.catalogue)}")
     return "\n".join(lines) + "\n" + _example(row)
 
 
