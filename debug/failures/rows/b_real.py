@@ -36,6 +36,7 @@ from debug.x86.refusals import Check
 _JUMPS = (SelectorUse.FAR_JUMP, SelectorUse.FAR_RETURN)
 
 
+_VECTORS = 0x500  # bytes of the BIOS's vectors and data
 _LONG_CODE = 1 << 53  # a descriptor's L bit
 
 
@@ -49,6 +50,8 @@ def _far(explanation: Explanation, *checks: Check) -> Optional[SelectorFault]:
 
 def _gdt_base(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for fault in explanation.all(SelectorFault):
+        if fault.rip is not None and fault.rip < _VECTORS:
+            continue  # what runs in the BIOS's vectors is no code
         if fault.shifted:
             return likely(fault, extra=("the base is 8 too high, or the null entry is missing",))
         if fault.base_suspect and fault.check is not Check.NULL_SELECTOR:

@@ -36,6 +36,8 @@ def _outside(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             registers = next((c.registers for c in evidence.cpus if c.index == view.index), None)
         where = _stack(registers) if registers is not None else None
         astray = bool(lost) or view.state is CpuState.SHUT_DOWN
+        if where == 0 and not lost:
+            continue  # no stack was needed yet
         if where is not None and (why := _why(evidence, where, astray)):
             text = f"its stack pointer is {where:#x}, without paging: {why}"
             return likely(cpu=view.index, extra=(text, *words(*lost[:1])))

@@ -300,6 +300,17 @@ def test_aps_that_a_bios_parks_in_low_memory_miss_nothing_before_a_kernel_runs()
     assert named(machine)[0] != "unknown"
 
 
+def test_a_cpu_that_has_pushed_nothing_lost_no_stack() -> None:
+    def died(rip: int) -> list[str]:
+        machine = Machine()
+        machine.ram.write(0x7C00, bytes.fromhex("0f 0b") + bytes(range(1, 30)))
+        regs = registers("prot32", rip=rip, cs=FLAT, idtr=NULL_IDT, rsp=0)
+        return [row for row, _ in named(machine.kill(regs, 6, cpu=0))[1]]
+
+    assert "stack-outside-memory" not in died(0x7C00)
+    assert "stack-outside-memory" in died(0x30000)
+
+
 def test_of_several_aps_without_init_none_is_held_up_by_the_other() -> None:
     machine = Machine().sipi(init=False)
     machine.expected = 3
