@@ -202,7 +202,7 @@ ROWS = (
         ("ENT-01",),
         _entry_null,
         ("ap-entry-null",),
-        over=("no-code-at-rip",),
+        over=("no-code-at-rip", "executing-zeros"),
     ),
     Row(
         "entry-truncated",
