@@ -150,6 +150,7 @@ def mode_traps(machine: Machine, cpu: Optional[int], registers: Registers) -> tu
 
 _NEARBY = 96  # bytes on each side of RIP
 _MOV_CR0, _BACK, _BETWEEN = b"\x0f\x22\xc0", 256, 8  # mov cr0, eax; bytes; instructions
+_AHEAD = 16  # instructions
 _BEFORE = 1024  # bytes: a boot sector lies between its switch and what it loaded
 _REX_W, _WITH_IMMEDIATE = 0x48, range(0xB8, 0xC0)  # mov r64, imm64
 
@@ -204,12 +205,23 @@ def _near_jump(machine: Machine, registers: Registers) -> Optional[int]:
         for one in decode_many(data[place + 3 :], start + place + 3, 16, _BETWEEN):
             if one.kind is Kind.NEAR_JUMP and one.target is not None:
                 if one.next <= one.target <= rip < one.target + _BACK:
-                    return one.address
+                    behind = machine.linear(registers).some(at - rip + one.target, _NEARBY)
+                    return None if _far_jump_ahead(behind, one.target) else one.address
                 break
             if one.kind is not Kind.OTHER and one.kind is not Kind.LOAD_SEGMENT:
                 break
         place = data.find(_MOV_CR0, place + 1)
     return None
+
+
+def _far_jump_ahead(data: bytes, address: int) -> bool:
+    """A near jump may empty the prefetch queue in front of the far jump, as old manuals have it."""
+    for one in decode_many(data, address, 16, _AHEAD):
+        if one.far_immediate is not None:
+            return True
+        if one.kind in (Kind.NEAR_JUMP, Kind.NEAR_RETURN):
+            break
+    return False
 
 
 def _real_mode_segment(segment: Optional[Segment]) -> bool:

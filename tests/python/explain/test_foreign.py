@@ -16,6 +16,7 @@ from tests.python.evidence_builder import (
     NULL_IDT,
     PAGE,
     STACKS,
+    TRAMPOLINE,
     Machine,
     Space,
     registers,
@@ -357,3 +358,30 @@ def test_a_cpu_that_halts_in_its_handler_halts_for_the_exception() -> None:
     later = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, raised, None, None, 1)
     machine.events.append(later)
     assert "far-jump-beyond-gdt" not in [row for row, _ in named(diagnose(machine.evidence()))]
+
+
+def after_pe(code: str, cpu: int) -> Diagnosis:
+    """The AP behind its MOV to CR0 in real mode's code segment, and the death of `cpu`."""
+    machine = Machine().sipi()
+    machine.ram.write(TRAMPOLINE, bytes.fromhex(code))
+    here = registers("prot16", rip=0x10, cs=segment(TRAMPOLINE >> 4, TRAMPOLINE), idtr=NULL_IDT)
+    if cpu == 1:
+        return diagnose(machine.kill(here, 6).evidence())
+    machine.stop(here, moved=True)
+    there = registers(rip=KERNEL + 0x1100, rsp=KERNEL + 0x9000, idtr=NULL_IDT)
+    machine.ram.write(0x101100, b"\x0f\x0b")
+    return diagnose(machine.kill(there, 6, cpu=0).evidence())
+
+
+TO_32_BITS = "0f 22 c0 eb 0b" + " 00" * 11 + "66 b8 10 00 8e d8 0f 04"
+
+
+def test_a_near_jump_behind_pe() -> None:
+    """Old manuals have one, to empty the prefetch queue in front of the far jump."""
+    assert "far-jump-missing" in [row for row, _ in named(after_pe(TO_32_BITS, 1))]
+    old = "0f 22 c0 eb 0b" + " 00" * 11 + "66 ea 40 80 00 00 18 00"
+    assert "far-jump-missing" not in [row for row, _ in named(after_pe(old, 1))]
+
+
+def test_a_cpu_that_another_ones_death_stopped_on_its_way() -> None:
+    assert "far-jump-missing" not in [row for row, _ in named(after_pe(TO_32_BITS, 0))]
