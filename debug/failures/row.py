@@ -8,7 +8,11 @@ from enum import Enum
 from typing import Callable, Optional
 
 from debug.evidence import Evidence
-from debug.explain.model import Explanation, Finding
+from debug.explain.model import Explanation, Finding, Status
+
+# What has not come is only known to be missing where the machine went on without it.
+WAITED = (Status.MISSING_CPU, Status.HANG, Status.UNKNOWN)
+NOT_UP = (*WAITED, Status.TRIPLE_FAULT, Status.PANIC)
 
 
 class Certainty(Enum):
