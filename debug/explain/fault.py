@@ -13,11 +13,12 @@ from debug.explain import table_shape
 from debug.explain.chain import same_place
 from debug.explain.code import instruction_at
 from debug.explain.context import Machine
+from debug.explain.divide import divide_error
 from debug.explain.findings import Disagreement, FatalException, PageFault, Role
 from debug.explain.model import EMULATOR_SAYS, Finding, Step
 from debug.explain.opcode import invalid_opcode
 from debug.explain.selector_fault import general_fault
-from debug.x86.exceptions import GP, NM, NP, PF, SS, TS, UD, PageFaultCode, describe_error_code
+from debug.x86.exceptions import DE, GP, NM, NP, PF, SS, TS, UD, PageFaultCode, describe_error_code
 from debug.x86.exceptions import vector as vector_row
 from debug.x86.instruction import Instruction
 from debug.x86.instruction_checks import check_fetch, check_instruction
@@ -150,6 +151,10 @@ def _explain(
     elif vector in (UD, NM):
         invalid = invalid_opcode(machine, cpu, registers, vector, instruction, agreed)
         findings, words = (invalid,), f"{words}: {invalid.sentence}"
+    elif vector == DE:
+        divided = divide_error(machine, cpu, registers, instruction)
+        if divided is not None:
+            findings, words = (divided,), f"{words}: {divided.sentence}"
     findings += paging.long_mode_missing(machine, cpu, registers)
     findings += handlers.findings(machine, cpu, registers, vector, cr2, instruction)
     step = Step(

@@ -36,6 +36,7 @@ from debug.explain.findings.delivery import (
     PicOnExceptions,
 )
 from debug.explain.findings.fault import (
+    DivideError,
     FatalException,
     InvalidOpcode,
     Misaligned,
@@ -98,6 +99,7 @@ __all__ = [
     "DeliberateExit",
     "DeliberateReset",
     "DeliveryFailed",
+    "DivideError",
     "Disagreement",
     "ExceptionReported",
     "ExecutingFiller",

@@ -151,6 +151,17 @@ class InvalidOpcode(Finding):
 
 
 @dataclass(frozen=True)
+class DivideError(Finding):
+    """#DE: what was divided by what."""
+
+    sentence: str
+    by_zero: bool
+
+    def sentences(self) -> tuple[str, ...]:
+        return (self.sentence,)
+
+
+@dataclass(frozen=True)
 class NonCanonical(Finding):
     """A non-canonical address was used [SDM 1 "Canonical Addressing"]."""
 

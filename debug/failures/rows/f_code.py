@@ -10,6 +10,8 @@ from debug.evidence import Evidence
 from debug.explain.findings import (
     BadControlWrite,
     CpuDifference,
+    DivideError,
+    FatalException,
     InvalidOpcode,
     ModeTrap,
     ModeTrapKind,
@@ -76,6 +78,11 @@ def _other_mode(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     places = [cpu.registers.rip for cpu in evidence.cpus if cpu.registers.rip is not None]
     named = any(evidence.symbols.lookup(place) is not None for place in places)
     return replace(found, certainty=Certainty.POSSIBLE if named else Certainty.LIKELY)
+
+
+def _divided(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(DivideError)
+    return None if found is None else certain(found, explanation.first(FatalException, found.cpu))
 
 
 ROWS = (
@@ -177,6 +184,20 @@ ROWS = (
         ("BLD-07",),
         _problem(OpcodeProblem.UD2),
         ("ap-trap-in-c",),
+    ),
+    Row(
+        "divide-error",
+        "a division by 0, or one whose quotient does not fit",
+        Place.RUNNING,
+        ("#DE", "divide error", "division by zero", "exception 0 without an IDT"),
+        "#DE at DIV or IDIV, and what the operands hold has no quotient of this size",
+        "the operands have a quotient that fits, or the instruction is no division",
+        "test the divisor; before DIV clear the upper half of what is divided (xor edx, edx), before"
+        " IDIV extend the sign into it (cdq, cqo)",
+        "Interrupt 0-Divide Error Exception (#DE)",
+        chapters.EXCEPTIONS,
+        (),
+        _divided,
     ),
     Row(
         "mov-to-cs",

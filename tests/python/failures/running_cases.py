@@ -102,13 +102,13 @@ _DEPTH = 0x150  # bytes of stack that the handler takes
 def nest(times: int) -> Machine:
     """#DE, whose handler divides too, `times` times, each time deeper; then the stack ends."""
     machine = at(b"\xf7\xf3", *UNTIL_C, 0xA0)  # div ebx
-    first = registers(rip=CODE, rsp=TOP - 16)
+    first = registers(rip=CODE, rax=7, rbx=2, rsp=TOP - 16)
     machine.events.append(ExceptionEvent(EventKind.EXCEPTION, 0, first, None, None, 1, -1))
     machine.ram.write(KERNEL_PHYSICAL + 0x8000, b"\xf7\xf3" * 8)
     for number in range(times):
-        regs = registers(rip=KERNEL + 0x8004, rsp=TOP - 16 - _DEPTH * (number + 1))
+        regs = registers(rip=KERNEL + 0x8004, rax=7, rbx=2, rsp=TOP - 16 - _DEPTH * (number + 1))
         machine.events.append(ExceptionEvent(EventKind.EXCEPTION, 0, regs, None, None, 1, -1))
-    last = registers(rip=KERNEL + 0x8004, rsp=STACKS + PAGE)
+    last = registers(rip=KERNEL + 0x8004, rax=7, rbx=2, rsp=STACKS + PAGE)
     return machine.kill(last, 14, 2, STACKS + PAGE - 8)
 
 
@@ -218,7 +218,16 @@ CASES = (
         "handler-faults", "certain", lambda: nest((TOP - STACKS - PAGE) // _DEPTH), lambda: nest(1)
     ),
     Case(
-        "exception-undelivered", "certain", lambda: divides(idtr=NULL_IDT), lambda: refused_nop(6)
+        "exception-undelivered",
+        "certain",
+        lambda: divides(idtr=NULL_IDT, rax=7, rbx=2),  # which has a quotient
+        lambda: refused_nop(6),
+    ),
+    Case(
+        "divide-error",
+        "certain",
+        lambda: divides(idtr=NULL_IDT, rbx=0),
+        lambda: divides(idtr=NULL_IDT, rax=7, rdx=0, rbx=2),
     ),
     Case(
         "protection-fault-undelivered", "certain", lambda: refused_nop(13), lambda: refused_nop(6)

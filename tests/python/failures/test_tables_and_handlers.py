@@ -259,7 +259,7 @@ def test_double_fault_that_is_an_interrupt() -> None:
 def test_an_exception_that_no_idt_takes() -> None:
     """Beside what raised it: an IDT that is loaded is another matter."""
     without, loaded = at(b"\xf7\xf3", *UNTIL_C, 0xA0), at(b"\xf7\xf3", *UNTIL_C, 0xA0)
-    without.kill(registers(rip=CODE, rsp=TOP - 16, idtr=NULL_IDT), 0)
-    loaded.kill(registers(rip=CODE, rsp=TOP - 16), 0)
+    without.kill(registers(rip=CODE, rax=7, rbx=2, rsp=TOP - 16, idtr=NULL_IDT), 0)
+    loaded.kill(registers(rip=CODE, rax=7, rbx=2, rsp=TOP - 16), 0)
     assert dict(named(without))["exception-without-idt"] == "possible"
     assert "exception-without-idt" not in dict(named(loaded))
