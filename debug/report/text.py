@@ -177,7 +177,8 @@ def _causes(
         return ["", *_labelled("why", text, width, style)]
     lines: list[str] = []
     strong = [cause for cause in causes if cause.certainty is not Certainty.POSSIBLE]
-    shown = (strong or list(causes))[:_MAX_CAUSES]
+    named = any(not cause.row.generic for cause in strong)
+    shown = (strong if named else list(causes))[:_MAX_CAUSES]
     for cause in shown:
         lines += ["", *_cause(cause, explanation, width, style)]
     rest = [cause.row.id for cause in causes if cause not in shown]

@@ -15,6 +15,7 @@ from debug.report import terminal, text
 from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import Machine, SymbolTable, registers
 from tests.python.failures.row_cases import CASES, Case, push_fault, waiting
+from tests.python.failures.running_cases import CASES as RUNNING
 
 SCHEMA = json.loads(machine_report.SCHEMA_PATH.read_text(encoding="utf-8"))
 
@@ -130,3 +131,13 @@ def test_unknown_is_said() -> None:
     machine.ram.write(0x100100, bytes(range(1, 64)))
     shown = text.render(diagnose(machine.evidence()))
     assert "does not tell" in shown and "no cause in the failure table fits" in shown
+
+
+def test_what_is_only_possible_is_told_whole_where_nothing_firmer_has_a_name() -> None:
+    case = next(one for one in RUNNING if one.row == "higher-half-wrong-frame")
+    diagnosis = diagnose(case.broken().evidence())
+    firm = [c.row for c in diagnosis.causes if c.certainty.value != "possible"]
+    assert firm and all(row.generic for row in firm)
+    told = text.render(diagnosis)
+    assert "higher-half-wrong-frame (possible)" in told
+    assert diagnosis.causes[0].match.evidence[0][:40] in " ".join(told.split())
