@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -19,7 +19,7 @@ def said(code: str, **values: int) -> Optional[str]:
     """What the row says of a #DE at this instruction; None if it does not speak."""
     machine: Machine = at(bytes.fromhex(code), *UNTIL_C)
     machine.ram.write(0x7000, b"\0\0\0\0\x05\0\0\0")
-    general = {"rax": 0, "rcx": 0, "rdx": 0, "rbx": 0x7000, **values}
+    general: dict[str, Any] = {"rax": 0, "rcx": 0, "rdx": 0, "rbx": 0x7000, **values}
     regs = registers(rip=CODE, rsp=TOP - 16, idtr=NULL_IDT, **general)
     causes = diagnose(machine.kill(regs, 0).evidence()).causes
     found = [cause for cause in causes if cause.row.id == "divide-error"]
