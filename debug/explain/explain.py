@@ -131,7 +131,9 @@ def _cpus(
                 found += trampoline_page.unprotected(machine, cpu)
         if view.state not in (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI):
             found += laxness.impossible_state(machine, cpu.index, cpu.registers)
-            if view.state is not CpuState.IDLE:
+            # The death of one CPU stops the others anywhere on their way.
+            on_its_way = died and culprit is not None and cpu.index != culprit.index
+            if view.state is not CpuState.IDLE and not on_its_way:
                 found += laxness.mode_traps(machine, cpu.index, cpu.registers)
         if view.state in (CpuState.RUNNING, CpuState.SPINNING):
             found += handlers.lost(machine, cpu)

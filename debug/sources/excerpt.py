@@ -26,7 +26,8 @@ class Piece:
 class Excerpt:
     """Feed it chunks; `pieces()` gives the parts it kept, in order, overlaps merged.
 
-    `head` and `tail` are in bytes.  For each occurrence of a marker the bytes from `before` in
+    `stem`: what several markers begin with; it is searched for once for all of them.  `head` and
+    `tail` are in bytes.  For each occurrence of a marker the bytes from `before` in
     front of it to `after` behind its start are kept, the last `windows` occurrences of each.
     Memory stays below head + 2 * tail + windows * (before + after) per marker, plus a chunk.
     """
@@ -39,16 +40,24 @@ class Excerpt:
         before: int = 16 << 10,
         after: int = 2 << 10,
         windows: int = 32,
+        stem: bytes = b"",
     ) -> None:
         self._head_limit, self._tail_limit = head, tail
         self._before, self._after = before, after
-        self._markers = markers
+        branches = tuple(m for m in markers if stem and m.startswith(stem))
+        self._searched: dict[bytes, tuple[bytes, ...]] = {
+            m: (m,) for m in markers if m not in branches
+        }
+        if branches:
+            self._searched[stem] = branches
         self._overlap = max((len(marker) for marker in markers), default=1) - 1
         self._head = bytearray()
         self._tail = bytearray()
         self._tail_start = 0
         self._open: list[tuple[bytes, int, int]] = []  # marker, from, to: not all there yet
         self._windows: dict[bytes, deque[Piece]] = {m: deque(maxlen=windows) for m in markers}
+        self._last = dict.fromkeys(markers, -1)  # where each was found last
+        self.counts = dict.fromkeys(markers, 0)  # how often
         self.length = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -61,8 +70,8 @@ class Excerpt:
         scan_from = max(self._tail_start, self.length - self._overlap)
         self._tail += chunk
         self.length += len(chunk)
-        for marker in self._markers:
-            self._find(marker, scan_from - self._tail_start)
+        for searched, markers in self._searched.items():
+            self._find(searched, markers, scan_from - self._tail_start)
         self._close(self.length)
         # A window that is still open, or a marker cut in two, reaches this far back.
         keep = max(self._tail_limit, self._after + self._overlap) + self._before
@@ -71,15 +80,21 @@ class Excerpt:
             del self._tail[:cut]
             self._tail_start += cut
 
-    def _find(self, marker: bytes, position: int) -> None:
-        # A flood of markers costs no more than its last `windows` occurrences in a chunk.
-        found: deque[int] = deque(maxlen=self._windows[marker].maxlen)
-        at = self._tail.find(marker, position)
+    def _find(self, searched: bytes, markers: tuple[bytes, ...], position: int) -> None:
+        # A flood of markers costs no more than the last `windows` occurrences of each in a chunk.
+        found = {marker: deque[int](maxlen=self._windows[marker].maxlen) for marker in markers}
+        at = self._tail.find(searched, position)
         while at >= 0:
-            found.append(self._tail_start + at)
-            at = self._tail.find(marker, at + len(marker))
-        for start in found:
-            self._open.append((marker, start - self._before, start + self._after))
+            for marker in markers:
+                start = self._tail_start + at
+                if start > self._last[marker] and self._tail.startswith(marker, at):
+                    found[marker].append(start)
+                    self._last[marker] = start
+                    self.counts[marker] += 1
+            at = self._tail.find(searched, at + len(searched))
+        for marker, starts in found.items():
+            for start in starts:
+                self._open.append((marker, start - self._before, start + self._after))
 
     def _close(self, known: int) -> None:
         """Copy the windows whose end has arrived."""

@@ -19,7 +19,7 @@ from debug.sources import bochs_files, kinds, qemu_core, qemu_files
 from debug.sources.excerpt import Excerpt, Piece
 from debug.sources.kinds import Kind
 from debug.sources.pasted import clean
-from debug.sources.qemu_log import MARKERS
+from debug.sources.qemu_log import ICR_WRITE, MARKERS
 from debug.sources.witness import Ceiling, Witness
 
 CHUNK = 1 << 20
@@ -132,13 +132,10 @@ def _read_text(
         return _bochs(name, chunks)
     if kind is Kind.STAGES:
         return _stages(name, chunks, decode_stages)
-    excerpt = Excerpt(HEAD, TAIL, MARKERS)
-    deaths, before = 0, b""
+    excerpt = Excerpt(HEAD, TAIL, MARKERS, stem=ICR_WRITE)
     for chunk in chunks:
         excerpt.feed(chunk)
-        deaths += chunk.count(DEATH) + (before + chunk[: len(DEATH) - 1]).count(DEATH)
-        before = chunk[1 - len(DEATH) :]
-    kept = excerpt.pieces()
+    deaths, kept = excerpt.counts[DEATH], excerpt.pieces()
     if not kept:
         raise FileError(f"{name}: it is empty; {_EXPECTED}")
     pieces = [Piece(piece.start, clean(piece.data)) for piece in kept]

@@ -30,11 +30,12 @@ from debug.sources.qemu_ipi import IcrWrites
 from debug.sources.qemu_log_events import Entry, LogEvent, event_of
 from debug.sources.qemu_text import is_blank, parse_registers
 
+ICR_WRITE = b"apic_mem_writel 0x300 = 0x000"
 # Ends, and the writes of INIT and SIPI: with a log that floods they may stand anywhere in it.
 MARKERS = (
     *(b"Triple fault", b"CPU Reset", b"check_exception old: 0x8 "),
-    *(b"apic_mem_writel 0x300 = 0x000" + icr for icr in (b"045", b"0c5", b"046", b"006", b"0c6")),
-    *(b"apic_mem_writel 0x300 = 0x000" + icr for icr in (b"c45", b"cc5", b"c46", b"c06", b"cc6")),
+    *(ICR_WRITE + icr for icr in (b"045", b"0c5", b"046", b"006", b"0c6")),
+    *(ICR_WRITE + icr for icr in (b"c45", b"cc5", b"c46", b"c06", b"cc6")),
 )
 MAX_FIRST = 32  # exceptions kept of the beginning: the first in time is the cause
 MAX_EXCEPTIONS = 256  # and of the end, all with registers
@@ -108,7 +109,7 @@ class LogReader:
     """
 
     def __init__(self, head: int = 256 << 10, tail: int = 1 << 20) -> None:
-        self._excerpt = Excerpt(head, tail, MARKERS)
+        self._excerpt = Excerpt(head, tail, MARKERS, stem=ICR_WRITE)
 
     def feed(self, chunk: bytes) -> None:
         self._excerpt.feed(chunk)

@@ -385,3 +385,11 @@ def test_a_near_jump_behind_pe() -> None:
 
 def test_a_cpu_that_another_ones_death_stopped_on_its_way() -> None:
     assert "far-jump-missing" not in [row for row, _ in named(after_pe(TO_32_BITS, 0))]
+    machine = Machine().sipi()
+    machine.ram.write(TRAMPOLINE, b"\x90" * 8 + b"\x48\x89\xd8\x48\x01\xd8")  # mov, add
+    in_between = segment(0x18, flags=0xCF9B00)  # paging is on, the far jump comes next
+    machine.stop(registers(rip=TRAMPOLINE + 8, cs=in_between, idtr=NULL_IDT), moved=True)
+    there = registers(rip=KERNEL + 0x1100, rsp=KERNEL + 0x9000, idtr=NULL_IDT)
+    machine.ram.write(0x101100, b"\x0f\x0b")
+    rows = [row for row, _ in named(diagnose(machine.kill(there, 6, cpu=0).evidence()))]
+    assert rows[0] == "unreachable-reached" and "compatibility-mode-left-on" not in rows

@@ -246,3 +246,20 @@ def test_an_excerpt_is_a_part_of_its_stream(sizes: list[int], head: int, tail: i
     last = stream.rfind(b"MARK")
     if last >= 0:
         assert set(range(max(0, last - 20), min(len(stream), last + 30))) <= kept
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=200), st.integers(0, 9))
+def test_markers_with_a_stem_are_those_without(sizes: list[int], seed: int) -> None:
+    source = random.Random(seed)
+    words = (b"write = a1 ", b"write = a2 ", b"write = b1 ", b"end", b"wri", b"\n")
+    stream = b"".join(source.choice(words) for _ in range(sum(sizes)))
+    markers = (b"write = a1", b"write = b1", b"end")
+    plain = Excerpt(0, 1, markers, before=4, after=14, windows=3)
+    stemmed = Excerpt(0, 1, markers, before=4, after=14, windows=3, stem=b"write = ")
+    at = 0
+    for size in (*sizes, len(stream)):
+        plain.feed(stream[at : at + size])
+        stemmed.feed(stream[at : at + size])
+        at += size
+    assert stemmed.pieces() == plain.pieces()
+    assert stemmed.counts == {marker: stream.count(marker) for marker in markers}
