@@ -210,7 +210,13 @@ ROWS = (
         ("B16-09", "BLD-05"),
         _code16,
         ("ap-code-16-bit",),
-        over=("executing-poison", "executing-zeros"),
+        # What 32-bit code does when it is decoded as 16-bit code is no cause of its own.
+        over=(
+            "executing-poison",
+            "executing-zeros",
+            "data-segment-beyond-gdt",
+            "stack-outside-memory",
+        ),
     ),
     Row(
         "long-segment-too-early",
