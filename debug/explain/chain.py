@@ -130,9 +130,8 @@ def halted_after_exception(machine: Machine) -> Optional[Cpu]:
     for cpu in machine.cpus:
         masked = not (cpu.registers.rflags or 0) & Rflags.IF
         own = [event for event in machine.last_events if event.cpu == cpu.index]
-        stands = cpu.halted or in_wait_loop(machine, cpu.registers)[1]
-        if stands and masked and own and _is_fault(own[-1]):
-            if own[-1].registers.cpl in (0, None):
+        if masked and own and _is_fault(own[-1]) and own[-1].registers.cpl in (0, None):
+            if cpu.halted or in_wait_loop(machine, cpu.registers)[1]:
                 return cpu
     return None
 

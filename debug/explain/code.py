@@ -45,17 +45,17 @@ def caller(machine: Machine, registers: Registers) -> Optional[Instruction]:
     memory = machine.linear(registers)
     word = memory.read(rsp, width // 8)
     back = int.from_bytes(word, "little") if word is not None else 0
-    return call_before(memory, back, width, _CALLS) if back >= _ENOUGH else None
+    return ending_at(memory, back, width, Kind.NEAR_CALL, _CALLS) if back >= _ENOUGH else None
 
 
-def call_before(
-    memory: LinearMemory, back: int, width: int, lengths: Iterable[int]
+def ending_at(
+    memory: LinearMemory, end: int, width: int, kind: Kind, lengths: Iterable[int]
 ) -> Optional[Instruction]:
-    """The near call of one of these lengths that ends where `back` is; None if there is none."""
+    """The instruction of this kind and one of these lengths that ends at `end`, if there is one."""
     for length in lengths:
-        data = memory.read(back - length, length)
-        one = decode(data, back - length, width) if data is not None else None
-        if one is not None and one.kind is Kind.NEAR_CALL and one.length == length:
+        data = memory.read(end - length, length)
+        one = decode(data, end - length, width) if data is not None else None
+        if one is not None and one.kind is kind and one.length == length:
             return one
     return None
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, Registers
-from debug.explain.code import filler, filler_at, instruction_at
+from debug.explain.code import ending_at, filler, filler_at, instruction_at
 from debug.explain.context import Machine
 from debug.explain.findings import BiosCall, GateOfAnotherKind, IdtEmptied, ShortIret
 from debug.explain.findings.tables import HandlerUnreachable, ShiftedFrame, VectorTablePointer
 from debug.explain.interrupted import ends_a_frame
 from debug.explain.model import Finding
 from debug.x86.canonical import is_canonical
-from debug.x86.decode import MAX_LENGTH, decode
+from debug.x86.decode import MAX_LENGTH
 from debug.x86.exceptions import GP, NP, PF
 from debug.x86.instruction import ImmediateOperand, Instruction, Kind
 from debug.x86.modes import Mode, code_width, mode_of
@@ -92,12 +92,10 @@ def emptied(machine: Machine, cpu: Cpu) -> tuple[IdtEmptied, ...]:
     here = instruction_at(machine, registers)
     if here is None or here.kind not in (Kind.SOFTWARE_INTERRUPT, Kind.INVALID):
         return ()
-    memory = machine.linear(registers)
-    for back in range(3, MAX_LENGTH + 1):
-        data = memory.read(rip - back, back)
-        one = decode(data, rip - back, width) if data is not None else None
-        if one is not None and one.kind is Kind.LIDT and one.length == back:
-            return (IdtEmptied(cpu.index, one.address, here.text),)
+    lengths = range(3, MAX_LENGTH + 1)
+    load = ending_at(machine.linear(registers), rip, width, Kind.LIDT, lengths)
+    if load is not None:
+        return (IdtEmptied(cpu.index, load.address, here.text),)
     return ()
 
 

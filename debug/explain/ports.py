@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Iterator
 
 from debug.evidence import Cpu
-from debug.explain.code import call_before
+from debug.explain.code import ending_at
 from debug.explain.context import Machine
 from debug.explain.findings import PortPolled
 from debug.explain.model import CpuState, CpuView
 from debug.explain.polling import loop_of
+from debug.x86.instruction import Kind
 from debug.x86.modes import code_width
 
 _STATUS = {  # bit 0 of these says whether somebody typed or sent something
@@ -89,5 +90,5 @@ def _returns(machine: Machine, cpu: Cpu) -> Iterator[int]:
     data = memory.read(rsp - _GONE, _GONE + _STACK) if rsp is not None else None
     for at in range(0, len(data or b""), width // 8):
         word = int.from_bytes((data or b"")[at : at + width // 8], "little")
-        if word > _FUNCTION and call_before(memory, word, width, _CALLS) is not None:
+        if word > _FUNCTION and ending_at(memory, word, width, Kind.NEAR_CALL, _CALLS) is not None:
             yield word

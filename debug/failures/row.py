@@ -124,6 +124,23 @@ def possible(
     return _match(Certainty.POSSIBLE, findings, cpu, extra)
 
 
+def told_by(
+    kind: type[Finding],
+    beside: Optional[type[Finding]] = None,
+    certainty: Certainty = Certainty.CERTAIN,
+) -> Matcher:
+    """A matcher: the first finding of this kind, told with one of another kind on its CPU."""
+
+    def match(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+        found = explanation.first(kind)
+        if found is None:
+            return None
+        other = explanation.first(beside, found.cpu) if beside is not None else None
+        return _match(certainty, (found, other), None, ())
+
+    return match
+
+
 def _match(
     certainty: Certainty,
     findings: tuple[Optional[Finding], ...],

@@ -85,8 +85,8 @@ class Excerpt:
         found = {marker: deque[int](maxlen=self._windows[marker].maxlen) for marker in markers}
         at = self._tail.find(searched, position)
         while at >= 0:
+            start = self._tail_start + at
             for marker in markers:
-                start = self._tail_start + at
                 if start > self._last[marker] and self._tail.startswith(marker, at):
                     found[marker].append(start)
                     self._last[marker] = start

@@ -223,6 +223,16 @@ acquire:
         jnz     .held
         jmp     acquire
 
+; GATE vector, handler: one gate in the IDT of the APs, which is loaded.  CLOBBERS: eax edi
+%macro GATE 2
+        mov     edi, idt + %1 * 16
+        mov     eax, %2
+        mov     [rdi], ax
+        mov     word [rdi + 2], 8
+        mov     word [rdi + 4], 0x8e00
+        lidt    [idtr]
+%endmacro
+
 ; MODE: long64  the APs' first 64-bit code
 ap64:
         mov     eax, APIC_ID
@@ -246,20 +256,10 @@ ap64:
         cli
         hlt
 %elifdef BUG_storm
-        mov     edi, idt + 6 * 16   ; #UD
-        mov     eax, returns
-        mov     [rdi], ax
-        mov     word [rdi + 2], 8
-        mov     word [rdi + 4], 0x8e00
-        lidt    [idtr]
+        GATE    6, returns          ; #UD
         ud2
 %elifdef BUG_interrupts
-        mov     edi, idt + VECTOR_OF_IT * 16
-        mov     eax, raises_again
-        mov     [rdi], ax
-        mov     word [rdi + 2], 8
-        mov     word [rdi + 4], 0x8e00
-        lidt    [idtr]
+        GATE    VECTOR_OF_IT, raises_again
         mov     eax, ICR
         mov     dword [rax], TO_SELF | VECTOR_OF_IT
         sti
@@ -271,12 +271,7 @@ ap64:
         lock inc dword [online]
         jmp     halt_for_good
 %elifdef BUG_gives_up
-        mov     edi, idt + 13 * 16  ; #GP
-        mov     eax, gives_up
-        mov     [rdi], ax
-        mov     word [rdi + 2], 8
-        mov     word [rdi + 4], 0x8e00
-        lidt    [idtr]
+        GATE    13, gives_up        ; #GP
         lock inc dword [online]
         mov     eax, 0x70
         mov     ds, eax

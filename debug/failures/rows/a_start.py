@@ -12,7 +12,6 @@ from debug.explain.findings import (
     InitAfterSipi,
     IpiUnseen,
     KernelGaveUp,
-    Laxness,
     NeverExecuted,
     PageOverwritten,
     PanicMessage,
@@ -25,6 +24,7 @@ from debug.explain.findings import (
 )
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
+from debug.failures.arrivals import apic_is_off, online_late
 from debug.failures.row import NOT_UP, WAITED, Match, Place, Row, certain, likely, possible
 
 
@@ -60,26 +60,6 @@ def _init_last(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if waiting is not None and explanation.status in WAITED:
             return certain(late, waiting)
     return None
-
-
-def _apic_is_off(explanation: Explanation) -> Optional[Laxness]:
-    return next((f for f in explanation.all(Laxness) if "IA32_APIC_BASE.EN" in f.sentence), None)
-
-
-def _online_late(evidence: Evidence, apic_id: Optional[int]) -> bool:
-    """Whether the stream says that the CPU came online only after the BSP had given it up."""
-    stream = [event for event in evidence.stages if event.source != stage.MEMORY]
-    missed = [
-        at
-        for at, event in enumerate(stream)
-        if event.code == stage.BSP_AP_MISSING and event.argument == apic_id
-    ]
-    online = [
-        at
-        for at, event in enumerate(stream)
-        if event.code == stage.AP_ONLINE and event.apic_id == apic_id
-    ]
-    return bool(missed and online) and missed[0] < online[0]
 
 
 def _never_executed(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -126,7 +106,7 @@ _NOTHING_ANSWERS = "LVT 0xffffffff, count 0xffffffff"  # in timer_prove()'s mess
 
 
 def _apic_disabled(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    lax, waits = _apic_is_off(explanation), explanation.first(WaitingForSipi)
+    lax, waits = apic_is_off(explanation), explanation.first(WaitingForSipi)
     said = explanation.first(PanicMessage)
     if said is not None and _NOTHING_ANSWERS in said.text:
         return likely(said, extra=("two of its registers read all ones: nothing answers there",))
@@ -150,7 +130,7 @@ def _abandoned(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             return certain(last, gave_up)
     for gave_up in explanation.all(KernelGaveUp):
         view = explanation.view(gave_up.cpu)
-        if view is not None and _online_late(evidence, view.apic_id):
+        if view is not None and online_late(evidence, view.apic_id):
             text = f"it lit stage {stage.AP_ONLINE:02x}, online, only after that"
             return certain(gave_up, cpu=view.index, extra=(text,))
     return None

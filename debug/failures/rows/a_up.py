@@ -11,7 +11,6 @@ from debug.explain.findings import (
     CpuSilent,
     IpiUnseen,
     KernelGaveUp,
-    Laxness,
     PageAltered,
     PageFault,
     SharedStack,
@@ -22,6 +21,7 @@ from debug.explain.findings import (
 from debug.explain.findings.fault import Role
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
+from debug.failures.arrivals import apic_is_off, online_late
 from debug.failures.row import NOT_UP, WAITED, Match, Place, Row, certain, likely, possible
 
 _SVR_ENABLE = 1 << 8
@@ -37,7 +37,7 @@ def _altered(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 def _unsent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(IpiUnseen)
-    if found is None or explanation.status not in WAITED or _apic_is_off(explanation):
+    if found is None or explanation.status not in WAITED or apic_is_off(explanation):
         return None
     waiting = explanation.first(WaitingForSipi)
     return certain(found, waiting, cpu=waiting.cpu) if waiting is not None else None
@@ -65,10 +65,6 @@ def _software_off(evidence: Evidence, explanation: Explanation) -> Optional[Matc
     return None
 
 
-def _apic_is_off(explanation: Explanation) -> Optional[Laxness]:
-    return next((f for f in explanation.all(Laxness) if "IA32_APIC_BASE.EN" in f.sentence), None)
-
-
 def _apic_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A page fault at an address that ends like the local APIC's registers."""
     for fault in explanation.all(PageFault):
@@ -82,28 +78,12 @@ def _not_seen(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for gave_up in explanation.all(KernelGaveUp):
         view = explanation.view(gave_up.cpu)
         if view is not None and stage.AP_ONLINE in view.stages:
-            if _online_late(evidence, view.apic_id):
+            if online_late(evidence, view.apic_id):
                 continue
             reached = explanation.first(StageReached, view.index)
             text = f"it lit stage {stage.AP_ONLINE:02x}: it is online"
             return certain(gave_up, reached, cpu=view.index, extra=(text,))
     return None
-
-
-def _online_late(evidence: Evidence, apic_id: Optional[int]) -> bool:
-    """Whether the stream says that the CPU came online only after the BSP had given it up."""
-    stream = [event for event in evidence.stages if event.source != stage.MEMORY]
-    missed = [
-        at
-        for at, event in enumerate(stream)
-        if event.code == stage.BSP_AP_MISSING and event.argument == apic_id
-    ]
-    online = [
-        at
-        for at, event in enumerate(stream)
-        if event.code == stage.AP_ONLINE and event.apic_id == apic_id
-    ]
-    return bool(missed and online) and missed[0] < online[0]
 
 
 def _block_taken(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

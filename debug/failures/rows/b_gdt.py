@@ -103,8 +103,6 @@ def _no_far_jump(evidence: Evidence, explanation: Explanation) -> Optional[Match
     if explanation.status is Status.HEALTHY:
         return None
     for trap in explanation.all(ModeTrap):
-        if explanation.culprit is not None and trap.cpu != explanation.culprit:
-            continue  # it was stopped on its way
         if trap.kind is ModeTrapKind.NO_FAR_JUMP:
             return likely(trap, explanation.first(FatalException, trap.cpu))
     return None

@@ -30,7 +30,7 @@ from debug.explain.findings.tables import (
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row, certain, likely, possible
+from debug.failures.row import Certainty, Match, Place, Row, certain, likely, possible, told_by
 from debug.x86.page_entries import Reason
 from debug.x86.refusals import Check
 
@@ -45,11 +45,6 @@ def _misaligned(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     return certain(found, fault) if found.fits else possible(found, fault)
 
 
-def _absent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(TablesAbsent)
-    return None if found is None else certain(found, explanation.first(PageFault, found.cpu))
-
-
 def _skipped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(LevelSkipped)
     if found is None:
@@ -57,26 +52,6 @@ def _skipped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     symbol = evidence.symbols.lookup(found.cr3 & ~0xFFF)
     extra = (f"{found.cr3:#x} is {symbol}",) if symbol is not None else ()
     return certain(found, explanation.first(PageFault, found.cpu), extra=extra)
-
-
-def _number(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(Cr3FrameNumber)
-    return None if found is None else certain(found, explanation.first(PageFault, found.cpu))
-
-
-def _beside(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(SlotBeside)
-    return None if found is None else likely(found, explanation.first(PageFault, found.cpu))
-
-
-def _not_large(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(PagesNotLarge)
-    return None if found is None else certain(found, explanation.first(PageFault, found.cpu))
-
-
-def _levels(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(LevelsMismatch)
-    return None if found is None else certain(found, explanation.first(PageFault, found.cpu))
 
 
 def _edge(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -134,11 +109,6 @@ def _apart(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return None
 
 
-def _page_size(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(LargePageIgnored)
-    return likely(found) if found is not None else None
-
-
 ROWS = (
     Row(
         "cr3-frame-number",
@@ -151,7 +121,7 @@ ROWS = (
         "Initializing IA-32e Mode",
         chapters.PAGING,
         ("PG-05",),
-        _number,
+        told_by(Cr3FrameNumber, PageFault),
         over=(
             "cr3-wrong",
             "cr3-misaligned",
@@ -171,7 +141,7 @@ ROWS = (
         "4-Level Paging and 5-Level Paging",
         chapters.PAGING,
         ("LM-06", "PG-05"),
-        _beside,
+        told_by(SlotBeside, PageFault, certainty=Certainty.LIKELY),
         over=("page-fault-undelivered", "exception-without-idt"),
     ),
     Row(
@@ -185,7 +155,7 @@ ROWS = (
         "4-Level Paging and 5-Level Paging",
         chapters.PAGING,
         ("PG-21",),
-        _not_large,
+        told_by(PagesNotLarge, PageFault),
         over=("identity-map-missing", "higher-half-unmapped", "reserved-bit-set", "la57-mismatch"),
     ),
     Row(
@@ -203,7 +173,7 @@ ROWS = (
         "Initializing IA-32e Mode",
         chapters.PAGING,
         ("PG-05",),
-        _absent,
+        told_by(TablesAbsent, PageFault),
         (
             "ap-cr3-virtual",
             "ap-parameter-at-link-address",
@@ -236,7 +206,7 @@ ROWS = (
         "32-Bit Paging",
         chapters.PAGING,
         (),
-        _page_size,
+        told_by(LargePageIgnored, certainty=Certainty.LIKELY),
         over=(
             *("executing-zeros", "no-code-at-rip", "entry-null", "pointer-unmapped"),
             *("page-fault-undelivered", "invalid-opcode-undelivered", "stack-unmapped"),
@@ -272,7 +242,7 @@ ROWS = (
         "4-Level Paging and 5-Level Paging",
         chapters.PAGING,
         ("PG-17",),
-        _levels,
+        told_by(LevelsMismatch, PageFault),
         ("ap-la57",),
         over=("identity-map-missing", "cr3-wrong", "large-page-misaligned"),
     ),

@@ -20,7 +20,7 @@ from debug.explain.findings import (
 )
 from debug.explain.model import Explanation
 from debug.failures import chapters
-from debug.failures.row import Certainty, Match, Matcher, Place, Row, certain, likely
+from debug.failures.row import Certainty, Match, Matcher, Place, Row, certain, likely, told_by
 
 
 def _problem(*problems: OpcodeProblem, register: str = "") -> Matcher:
@@ -78,11 +78,6 @@ def _other_mode(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     places = [cpu.registers.rip for cpu in evidence.cpus if cpu.registers.rip is not None]
     named = any(evidence.symbols.lookup(place) is not None for place in places)
     return replace(found, certainty=Certainty.POSSIBLE if named else Certainty.LIKELY)
-
-
-def _divided(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(DivideError)
-    return None if found is None else certain(found, explanation.first(FatalException, found.cpu))
 
 
 ROWS = (
@@ -197,7 +192,7 @@ ROWS = (
         "Interrupt 0-Divide Error Exception (#DE)",
         chapters.EXCEPTIONS,
         (),
-        _divided,
+        told_by(DivideError, FatalException),
     ),
     Row(
         "mov-to-cs",

@@ -25,7 +25,7 @@ from debug.explain.findings.tables import (
 )
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
+from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible, told_by
 from debug.x86.refusals import Check
 
 _INNOCENT = (1, 2, 3, 4)  # #DB, NMI, #BP, #OF: raised on purpose or from outside
@@ -56,11 +56,6 @@ def _eight_bytes(evidence: Evidence, explanation: Explanation) -> Optional[Match
             text = "its bits 63:48 are CS's selector, which a gate of 8 bytes has there"
             return likely(address, extra=(text,))
     return None
-
-
-def _handler_faults(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(HandlerFaults)
-    return None if found is None else certain(found, explanation.first(IdtStatus, found.cpu))
 
 
 def _shifted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -234,7 +229,7 @@ ROWS = (
         "Interrupt 8-Double Fault Exception (#DF)",
         chapters.EXCEPTIONS,
         ("IDT-01",),
-        _handler_faults,
+        told_by(HandlerFaults, IdtStatus),
         generic=True,
     ),
     Row(

@@ -10,7 +10,7 @@ from debug.explain.findings import BiosCall, FatalException, FrameLeft, GateOfAn
 from debug.explain.findings.tables import StackOverTable
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row, certain, likely
+from debug.failures.row import Certainty, Match, Place, Row, certain, likely, told_by
 
 
 def _left(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -27,21 +27,6 @@ def _other_kind(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     return likely(found, explanation.first(FatalException, found.cpu))
 
 
-def _short(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(ShortIret)
-    return certain(found) if found is not None else None
-
-
-def _bios(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(BiosCall)
-    return certain(found) if found is not None else None
-
-
-def _overgrown(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(StackOverTable)
-    return likely(found) if found is not None else None
-
-
 ROWS = (
     Row(
         "stack-into-tables",
@@ -55,7 +40,7 @@ ROWS = (
         "Stacks",
         chapters.STACKS,
         ("STK-05", "PG-23"),
-        _overgrown,
+        told_by(StackOverTable, certainty=Certainty.LIKELY),
         over=(
             *(
                 "gdt-base-wrong",
@@ -78,7 +63,7 @@ ROWS = (
         "IRET/IRETD/IRETQ-Interrupt Return",
         chapters.EXCEPTIONS,
         ("IDT-11",),
-        _short,
+        told_by(ShortIret),
         over=("iret-frame-bad", "handler-faults", "selector-beyond-gdt", "gate-selector-bad"),
     ),
     Row(
@@ -93,7 +78,7 @@ ROWS = (
         "Switching to Protected Mode",
         chapters.PROTECTED_MODE,
         ("B32-04",),
-        _bios,
+        told_by(BiosCall),
         over=("idt-missing", "exception-without-idt"),
     ),
     Row(
