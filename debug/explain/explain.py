@@ -13,6 +13,7 @@ from debug.explain import (
     clues,
     compare,
     conduct,
+    deep_calls,
     delivery,
     doomed,
     fault,
@@ -72,6 +73,7 @@ def explain(evidence: Evidence) -> Explanation:
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
     if status is not Status.HEALTHY:
+        findings += deep_calls.findings(machine, views, end.steps)
         findings += clues.findings(machine, culprit)
     index = culprit.index if culprit is not None else end.cpu
     if index is None:

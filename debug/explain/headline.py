@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Ending
-from debug.explain import firmware, uefi_report
+from debug.explain import firmware
 from debug.explain import stages as stage
+from debug.explain import uefi_report
 from debug.explain.context import Machine
 from debug.explain.model import CpuView, Status, Step
 from debug.explain.state import bsp_in_firmware

@@ -8,8 +8,9 @@ from collections import deque
 from typing import Optional, Sequence
 
 from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
-from debug.explain import kernel, uefi_report
+from debug.explain import kernel
 from debug.explain import stages as stage
+from debug.explain import uefi_report
 from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.explain.findings import (

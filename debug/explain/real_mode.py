@@ -2,7 +2,7 @@
 """Real mode's exceptions: a BIOS handler that is nothing but IRET returns to what raised it.
 
 Each gate of a PC's vector table that nobody has claimed leads to such a handler.
-[SDM 3A "Interrupt and Exception Handling in Real-Address Mode"]
+[SDM 1 "Interrupt and Exception Handling in Real-Address Mode"]
 """
 
 from __future__ import annotations

@@ -110,3 +110,21 @@ class RetriedInRealMode(Finding):
             f" leads to {self.handler:#x}, where nothing but an IRET is: it goes back to the same"
             " instruction, for ever",
         )
+
+
+@dataclass(frozen=True)
+class EndlessCalls(Finding):
+    """One return address after the other, all the same: a function that calls itself."""
+
+    call: int
+    where: str
+    text: str
+    times: int
+    distance: int  # bytes from one to the next
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the stack holds the return address of `{self.text}` at {self.where or hex(self.call)}"
+            f" {self.times} times or more, each {self.distance} bytes above the one before: none of"
+            " these calls has returned",
+        )
