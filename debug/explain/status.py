@@ -28,7 +28,7 @@ from debug.explain.findings import (
     SipiReceived,
     Spinning,
 )
-from debug.explain.findings.handlers import RetriedInRealMode
+from debug.explain.findings.handlers import NoInterruptComes, ProgramLoops, RetriedInRealMode
 from debug.explain.model import CpuState, CpuView, Finding, Status
 from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS, UD
 
@@ -119,6 +119,7 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.HEALTHY  # it waits for a person
     if any(
         isinstance(f, (InterruptFlood, InterruptStorm, HaltedForever, Spinning, *_LOST))
+        or isinstance(f, NoInterruptComes)
         or isinstance(f, InService)
         and f.pending
         for f in findings
@@ -129,7 +130,8 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     awake = [view for view in views if view.state not in dormant]
     if not views and machine.evidence.ending is Ending.STOPPED:
         return Status.UNKNOWN  # it ran, and nobody could look at it
-    if awake and all(view.state is CpuState.IDLE for view in awake):
+    programs = {f.cpu for f in findings if isinstance(f, ProgramLoops)}
+    if awake and all(v.state is CpuState.IDLE or v.index in programs for v in awake):
         return Status.HEALTHY
     if any(_refused(machine, view) for view in awake):
         return Status.UNKNOWN
