@@ -15,6 +15,7 @@ from debug.explain import (
     conduct,
     delivery,
     doomed,
+    ended,
     fault,
     firmware,
     handlers,
@@ -65,6 +66,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine)
+    findings += ended.findings(machine, findings)
     status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)

@@ -83,6 +83,7 @@ from debug.explain.findings.state import (
     Spinning,
     StackState,
     WaitsFor,
+    WrittenEnd,
 )
 from debug.explain.model import Finding
 
@@ -155,6 +156,7 @@ __all__ = [
     "SipiVectorWrong",
     "Spinning",
     "WaitsFor",
+    "WrittenEnd",
     "StackState",
     "StageReached",
     "StartedAgain",
