@@ -62,6 +62,7 @@ def explain(evidence: Evidence) -> Explanation:
     views, findings = _cpus(machine, culprit, died)
     findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
+    findings += trampoline_page.ends_early(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
