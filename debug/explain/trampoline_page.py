@@ -11,7 +11,7 @@ from typing import Optional
 
 from debug.evidence import Cpu, IpiKind, Registers
 from debug.explain.code import SEVERAL_REX, filler, filler_at, rex_count
-from debug.explain.context import PAGE, Machine
+from debug.explain.context import PAGE, SLIDE, Machine
 from debug.explain.findings import (
     FarJumpAstray,
     JumpInRealMode,
@@ -35,7 +35,6 @@ _VECTORS = 0x500  # the BIOS's vectors and data end below
 _ROMS, _BEHIND = 0xC0000, 128  # where ROMs begin; bytes of code before a far jump
 _POINTER, _DESCRIPTORS = 6, 16  # bytes of a pseudo-descriptor; of a null entry and one more
 _NEAR = 8  # bytes before a pseudo-descriptor that are not there either
-_SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
 
 
 def pages(machine: Machine) -> tuple[int, ...]:
@@ -61,7 +60,7 @@ def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAst
             relocated = _within(machine, short, page)
             return (FarJumpAstray(cpu, short.at, short.target, page, relocated),)
         for jump in far_jumps(data, page):
-            if not jump.target <= rip < jump.target + _SLIDE or page <= jump.target < page + PAGE:
+            if not jump.target <= rip < jump.target + SLIDE or page <= jump.target < page + PAGE:
                 continue
             there = memory.read(jump.target, 16) or machine.physical(jump.target, 16)
             empty = lost and (there is None or filler(there) is not None)
@@ -87,12 +86,12 @@ def sent(machine: Machine, cpu: int, registers: Registers) -> tuple[SentAstray, 
             if low < _LOWEST_ENTRY or page <= low < page + PAGE:
                 continue
             whole = memory.read(value, 16)
-            if value != low and low <= rip < low + _SLIDE and whole is not None:
+            if value != low and low <= rip < low + SLIDE and whole is not None:
                 if filler(whole) is None and not memory.read(low, 16):
                     return (SentAstray(cpu, page + at, value, True),)
             there = memory.read(value, 16)
             lost = there is None or filler(there) is not None
-            if lost and value <= rip < value + _SLIDE:
+            if lost and value <= rip < value + SLIDE:
                 return (SentAstray(cpu, page + at, value, False),)
     return ()
 
