@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import Evidence
+from debug.evidence import Ending, Evidence
 from debug.explain import stages as stage
 from debug.explain.findings import (
     BadControlWrite,
+    ConsoleSays,
     Contents,
     ExecutingFiller,
     FarJumpAstray,
@@ -35,7 +36,16 @@ from debug.x86.refusals import Check
 _LONG_CODE = 1 << 53  # a descriptor's L bit
 
 
+_RAN_OFF = (  # QEMU 7.2 ends with an assertion there
+    "QEMU asserts that where code runs from RAM on into a page that is none: off the end of RAM, or"
+    " from 0x9ffff into VGA's window"
+)
+
+
 def _zeros(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for told in explanation.all(ConsoleSays):
+        if told.topic == "ran-off-ram" and evidence.ending is Ending.EMULATOR_DIED:
+            return likely(told, extra=(_RAN_OFF,))
     filler = next(
         (f for f in explanation.all(ExecutingFiller) if f.contents is not Contents.INT3), None
     )

@@ -125,6 +125,23 @@ def test_a_kernel_that_panicked_did_not_halt_on_purpose() -> None:
     assert named(machine)[1][0][0] != "halted-on-purpose"
 
 
+def test_an_instruction_that_is_neither_executed_nor_refused_is_named() -> None:
+    """QEMU 7.2 stays at a MOV to CR4 with a reserved bit, and raises nothing."""
+
+    def writes_cr4(value: int, moved: bool) -> Machine:
+        machine = bsp_at("0f 22 e0 eb fb")  # mov cr4, rax; jmp
+        here = replace(
+            machine.bsp.registers, general={**machine.bsp.registers.general, "rax": value}
+        )
+        machine.bsp = replace(machine.bsp, registers=here, moved=moved)
+        return machine
+
+    stays = named(writes_cr4(1 << 30 | 0x20, False))
+    assert stays == ("hang", [("control-reserved-bits", "certain")])
+    for other in (writes_cr4(0x20, False), writes_cr4(1 << 30 | 0x20, True)):
+        assert "control-reserved-bits" not in dict(named(other)[1])
+
+
 def halted_at(code: str, at: int, said: str = "hello") -> Machine:
     """Every CPU that runs the kernel has executed the HLT before offset `at`, and is masked."""
     machine = Machine()
