@@ -13,6 +13,7 @@ from debug.explain import (
     clues,
     compare,
     conduct,
+    deep_calls,
     delivery,
     doomed,
     ended,
@@ -26,10 +27,11 @@ from debug.explain import (
     panic,
     pics,
     ports,
+    real_mode,
     recursion,
 )
 from debug.explain import stages as stage
-from debug.explain import state, trampoline_page, trampoline_search, waiting
+from debug.explain import state, trampoline_page, trampoline_search, uefi_report, waiting
 from debug.explain.context import Machine
 from debug.explain.findings import (
     DeliveryFailed,
@@ -44,6 +46,7 @@ from debug.explain.findings import (
     PortPolled,
     Spinning,
 )
+from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.headline import headline
 from debug.explain.model import CpuState, CpuView, Explanation, Finding, Status, Step
 from debug.explain.status import judge
@@ -55,6 +58,7 @@ _STORM = 16  # the same fault so often, deeper each time, was never handled
 
 def explain(evidence: Evidence) -> Explanation:
     """What happened to this machine."""
+    evidence = uefi_report.recorded(evidence)
     machine = Machine(evidence)
     died = chain.died(machine)
     culprit = chain.culprit(machine) if died else doomed.doomed(machine)
@@ -66,12 +70,13 @@ def explain(evidence: Evidence) -> Explanation:
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
-    findings += interrupted.in_service(machine)
+    findings += interrupted.in_service(machine) + real_mode.findings(machine)
     findings += ended.findings(machine, findings)
     status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
     if status is not Status.HEALTHY:
+        findings += deep_calls.findings(machine, views, end.steps)
         findings += clues.findings(machine, culprit)
     index = culprit.index if culprit is not None else end.cpu
     if index is None:
@@ -79,6 +84,8 @@ def explain(evidence: Evidence) -> Explanation:
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
     notes += _parked(machine, views)
+    if (uefi := uefi_report.printed(evidence.console)) is not None and uefi.note:
+        notes.append(uefi.note)
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()
     notes = [*end.notes, *notes, *said, *arrival.uncounted(machine), *evidence.limits]
     notes += [doomed.how(machine)] if predicted else []
@@ -158,6 +165,9 @@ def _end(
 ) -> _End:
     if status is Status.TRIPLE_FAULT:
         return _shutdown(machine, culprit)
+    retried = next((f for f in findings if isinstance(f, RetriedInRealMode)), None)
+    if status is Status.HANG and retried is not None:
+        return _retried(machine, machine.cpu(retried.cpu))
     if status in (Status.PANIC, Status.HANG):
         reported = next((f for f in findings if isinstance(f, ExceptionReported)), None)
         storm = next((f for f in findings if isinstance(f, InterruptStorm)), None)
@@ -188,6 +198,15 @@ def _stalled(machine: Machine) -> _End:
             note = "the emulator neither executes that instruction nor raises the exception"
             return _End((first.step,), first.findings, (*first.notes, note), cpu.index)
     return _End()
+
+
+def _retried(machine: Machine, cpu: Optional[Cpu]) -> _End:
+    """The exception that real mode's handler returns to, as the rules raise it."""
+    then = real_mode.retried(machine, cpu) if cpu is not None else None
+    first = fault.from_registers(machine, cpu.index, then) if cpu is not None and then else None
+    if cpu is None or first is None:
+        return _End()
+    return _End((first.step,), first.findings, first.notes, cpu.index)
 
 
 def _panicked_by_itself(machine: Machine) -> bool:

@@ -8,6 +8,7 @@ from typing import Optional
 from debug.evidence import Ending
 from debug.explain import firmware
 from debug.explain import stages as stage
+from debug.explain import uefi_report
 from debug.explain.context import Machine
 from debug.explain.model import CpuState, CpuView, Status, Step
 from debug.explain.state import bsp_in_firmware
@@ -47,7 +48,8 @@ def headline(
         first = steps[0] if steps else None
         what = f" with {vector(first.vector)}" if first is not None else ""
         place = f" at {first.where}" if first is not None and first.where else ""
-        return f"the kernel gave up{what}{place}"
+        who = "UEFI" if uefi_report.printed(machine.evidence.console) is not None else "the kernel"
+        return f"{who} gave up{what}{place}"
     if status is Status.RESET:
         return "the guest asked for a reset; no CPU triple-faulted"
     if status is Status.HEALTHY:

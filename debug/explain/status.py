@@ -29,6 +29,7 @@ from debug.explain.findings import (
     Spinning,
     WrittenEnd,
 )
+from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.model import CpuState, CpuView, Finding, Status
 from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS, UD
 
@@ -45,6 +46,8 @@ def judge(
         return Status.RESET
     if ending in (Ending.EMULATOR_DIED, Ending.RESTARTED):
         return Status.UNKNOWN
+    if any(isinstance(f, RetriedInRealMode) and f.cpu == machine.bsp_index for f in findings):
+        return Status.HANG
     if any(isinstance(f, (KernelAbsent, BspInFirmware)) for f in findings):
         return Status.UNKNOWN
     if any(isinstance(f, OnlyFirmware) for f in findings):

@@ -28,6 +28,7 @@ from debug.explain.findings import (
     StageReached,
     TrampolineContents,
 )
+from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.model import Explanation, Finding, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
@@ -156,6 +157,8 @@ def _pg_without_pe(evidence: Evidence, explanation: Explanation) -> Optional[Mat
 
 
 def _real_mode_storm(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    if (retried := explanation.first(RetriedInRealMode)) is not None:
+        return certain(retried) if explanation.status is not Status.HEALTHY else None
     storm = explanation.first(InterruptStorm)
     view = explanation.view(storm.cpu) if storm is not None else None
     if storm is None or storm.vector != 13 or view is None or view.mode != "real mode":
@@ -297,11 +300,12 @@ ROWS = (
     ),
     Row(
         "real-mode-fault-loop",
-        "a #GP in real mode returns to the instruction that caused it, for ever",
+        "an exception in real mode returns to the instruction that raised it, for ever",
         Place.REAL16,
-        ("hang in real mode", "BIOS int 0Dh again and again"),
-        "#GP at one real-mode address, many times",
-        "the exceptions are at different addresses",
+        ("hang in real mode", "BIOS int 0Dh again and again", "ud2 in a boot sector"),
+        "an instruction that raises an exception, whose vector leads to an IRET; or #GP at one"
+        " real-mode address, many times",
+        "the exceptions are at different addresses, or the handler does something",
         "find what that instruction may not do in real mode: a limit, CR0.PG, or a bad opcode",
         "Interrupt and Exception Handling in Real-Address Mode",
         chapters.REAL_MODE,

@@ -222,7 +222,7 @@ ROWS = (
         "each level leads to the next lower one",
         "CR3 → PML4 → PDPT → PD → PT: check which table each address written is that of",
         "4-Level Paging and 5-Level Paging",
-        chapters.PAGING,
+        chapters.EXCEPTIONS,
         ("PG-05", "PG-13"),
         _skipped,
         ("bsp-level-skipped", "bsp-cr3-names-pdpt"),

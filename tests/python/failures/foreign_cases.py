@@ -15,6 +15,8 @@ from tests.python.evidence_builder import (
     KERNEL,
     KERNEL_PHYSICAL,
     NULL_IDT,
+    PAGE,
+    STACKS,
     Machine,
     registers,
     segment,
@@ -147,7 +149,28 @@ def with_gdt(*words: int) -> Machine:
     return machine.kill(replace(regs, gdtr=gdtr), 13, 0x10, cpu=0)
 
 
+def recurses(*, room: bool) -> Machine:
+    """40 frames of 16 bytes, of calls at one place; below them a guard page, or room for more."""
+    machine = Machine()
+    stack = STACKS + PAGE
+    machine.ram.write(KERNEL_PHYSICAL + 0x2100, bytes.fromhex("e8 fb ff ff ff"))  # call itself
+    rsp = stack + (PAGE if room else 0)
+    physical = 0x300000 + rsp - stack
+    machine.ram.write(physical, struct.pack("<2Q", 7, KERNEL + 0x2105) * 40)
+    cr2 = rsp - 8
+    if room:
+        machine.space.map(rsp - PAGE, 0x300000)
+        cr2 = 0x7000000000
+    return machine.kill(registers(rip=KERNEL + 0x2100, rsp=rsp), 14, 2, cr2)
+
+
 CASES = (
+    Case(
+        "recursion-without-end",
+        "likely",
+        lambda: recurses(room=False),
+        lambda: recurses(room=True),
+    ),
     Case(
         "stack-into-tables",
         "likely",
