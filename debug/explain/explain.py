@@ -13,8 +13,10 @@ from debug.explain import (
     clues,
     compare,
     conduct,
+    deep_calls,
     delivery,
     doomed,
+    ended,
     fault,
     firmware,
     handlers,
@@ -25,10 +27,11 @@ from debug.explain import (
     panic,
     pics,
     ports,
+    real_mode,
     recursion,
 )
 from debug.explain import stages as stage
-from debug.explain import state, trampoline_page, trampoline_search, waiting
+from debug.explain import state, trampoline_page, trampoline_search, uefi_report, waiting
 from debug.explain.context import Machine
 from debug.explain.findings import (
     DeliveryFailed,
@@ -43,6 +46,7 @@ from debug.explain.findings import (
     PortPolled,
     Spinning,
 )
+from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.headline import headline
 from debug.explain.model import CpuState, CpuView, Explanation, Finding, Status, Step
 from debug.explain.status import judge
@@ -54,6 +58,7 @@ _STORM = 16  # the same fault so often, deeper each time, was never handled
 
 def explain(evidence: Evidence) -> Explanation:
     """What happened to this machine."""
+    evidence = uefi_report.recorded(evidence)
     machine = Machine(evidence)
     died = chain.died(machine)
     culprit = chain.culprit(machine) if died else doomed.doomed(machine)
@@ -61,14 +66,17 @@ def explain(evidence: Evidence) -> Explanation:
     views, findings = _cpus(machine, culprit, died)
     findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
+    findings += trampoline_page.ends_early(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
-    findings += interrupted.in_service(machine)
+    findings += interrupted.in_service(machine) + real_mode.findings(machine)
+    findings += ended.findings(machine, findings)
     status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
     if status is not Status.HEALTHY:
+        findings += deep_calls.findings(machine, views, end.steps)
         findings += clues.findings(machine, culprit)
     index = culprit.index if culprit is not None else end.cpu
     if index is None:
@@ -76,6 +84,8 @@ def explain(evidence: Evidence) -> Explanation:
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
     notes += _parked(machine, views)
+    if (uefi := uefi_report.printed(evidence.console)) is not None and uefi.note:
+        notes.append(uefi.note)
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()
     notes = [*end.notes, *notes, *said, *arrival.uncounted(machine), *evidence.limits]
     notes += [doomed.how(machine)] if predicted else []
@@ -155,12 +165,15 @@ def _end(
 ) -> _End:
     if status is Status.TRIPLE_FAULT:
         return _shutdown(machine, culprit)
+    retried = next((f for f in findings if isinstance(f, RetriedInRealMode)), None)
+    if status is Status.HANG and retried is not None:
+        return _retried(machine, machine.cpu(retried.cpu))
     if status in (Status.PANIC, Status.HANG):
         reported = next((f for f in findings if isinstance(f, ExceptionReported)), None)
         storm = next((f for f in findings if isinstance(f, InterruptStorm)), None)
         if status is Status.HANG and storm is None:
             ended = chain.halted_after_exception(machine)
-            return _reported(machine, ended) if ended is not None else _End()
+            return _reported(machine, ended) if ended is not None else _stalled(machine)
         if reported is None and storm is None and _panicked_by_itself(machine):
             return _End()  # what was logged last was handled
         return _reported(machine, machine.cpu(reported.cpu) if reported is not None else None)
@@ -170,6 +183,30 @@ def _end(
     if status is Status.MISSING_CPU:
         return _missing_chain(machine)
     return _End()
+
+
+def _stalled(machine: Machine) -> _End:
+    """A CPU does not leave an instruction that hardware refuses: the emulator does neither.
+
+    QEMU 7.2 stays so at a MOV to CR4 with a reserved bit.
+    """
+    for cpu in machine.cpus:
+        if cpu.moved is not False or cpu.halted or cpu.registers.cpl not in (0, None):
+            continue
+        first = fault.from_registers(machine, cpu.index, cpu.registers)
+        if first is not None:
+            note = "the emulator neither executes that instruction nor raises the exception"
+            return _End((first.step,), first.findings, (*first.notes, note), cpu.index)
+    return _End()
+
+
+def _retried(machine: Machine, cpu: Optional[Cpu]) -> _End:
+    """The exception that real mode's handler returns to, as the rules raise it."""
+    then = real_mode.retried(machine, cpu) if cpu is not None else None
+    first = fault.from_registers(machine, cpu.index, then) if cpu is not None and then else None
+    if cpu is None or first is None:
+        return _End()
+    return _End((first.step,), first.findings, first.notes, cpu.index)
 
 
 def _panicked_by_itself(machine: Machine) -> bool:

@@ -10,6 +10,7 @@ from typing import Optional, Sequence
 from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.explain import kernel
 from debug.explain import stages as stage
+from debug.explain import uefi_report
 from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.explain.findings import (
@@ -71,6 +72,7 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("halted", r"^.*(?:system halted|safe to (?:turn|power|switch) off).*$"),
         ("kvm-emulation", r"^.*KVM internal error.*$"),
+        ("ran-off-ram", r"^.*translator_access: Assertion .phys_page != -1.*$"),
         ("invalid-tss", r"^.*qemu: fatal: invalid tss.*$"),
     )
 )
@@ -86,6 +88,8 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     for event in stages:
         if event.code == stage.EXCEPTION:
             found.append(ExceptionReported(cpu_of(machine, event.apic_id), event.argument or 0))
+    if (uefi := uefi_report.printed(machine.evidence.console)) is not None:
+        found.append(ExceptionReported(cpu_of(machine, uefi.apic_id), uefi.vector, "UEFI"))
     reporters = [e for e in stages if e.code in (stage.PANIC, stage.BOOT_ERROR)]
     line = _PANIC.search(tail)
     if reporters or line is not None:

@@ -27,7 +27,9 @@ from debug.explain.findings import (
     SipiMissing,
     SipiReceived,
     Spinning,
+    WrittenEnd,
 )
+from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.model import CpuState, CpuView, Finding, Status
 from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS, UD
 
@@ -44,6 +46,8 @@ def judge(
         return Status.RESET
     if ending in (Ending.EMULATOR_DIED, Ending.RESTARTED):
         return Status.UNKNOWN
+    if any(isinstance(f, RetriedInRealMode) and f.cpu == machine.bsp_index for f in findings):
+        return Status.HANG
     if any(isinstance(f, (KernelAbsent, BspInFirmware)) for f in findings):
         return Status.UNKNOWN
     if any(isinstance(f, OnlyFirmware) for f in findings):
@@ -114,8 +118,11 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     """The observer stopped the machine, or only looked: healthy, hanging, or unknown."""
     if any(isinstance(f, PortPolled) and f.input for f in findings):
         return Status.HEALTHY  # it waits for a person
+    ended = {f.cpu for f in findings if isinstance(f, WrittenEnd)}
     if any(
-        isinstance(f, (InterruptFlood, InterruptStorm, HaltedForever, Spinning, *_LOST))
+        isinstance(f, (InterruptFlood, InterruptStorm, Spinning, *_LOST))
+        or isinstance(f, HaltedForever)
+        and f.cpu not in ended
         or isinstance(f, InService)
         and f.pending
         for f in findings
@@ -126,7 +133,7 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     awake = [view for view in views if view.state not in dormant]
     if not views and machine.evidence.ending is Ending.STOPPED:
         return Status.UNKNOWN  # it ran, and nobody could look at it
-    if awake and all(view.state is CpuState.IDLE for view in awake):
+    if awake and all(view.state is CpuState.IDLE or view.index in ended for view in awake):
         return Status.HEALTHY
     if any(_refused(machine, view) for view in awake):
         return Status.UNKNOWN

@@ -142,6 +142,10 @@ def scan(argv: Sequence[str]) -> Found:
     )
 
 
+# A folder as a disk, fat:rw:DIR, which QEMU refuses to write to where -snapshot protects it.
+_WRITABLE_FOLDER = re.compile(r"(\bfat:(?:(?:12|16|32|floppy):)*)rw:")
+
+
 def _file_of(chardev: Optional[str]) -> Optional[str]:
     """The path in `file:PATH`; None for anything else."""
     return chardev[5:] if chardev and chardev.startswith("file:") else None
@@ -165,8 +169,9 @@ def plan(argv: Sequence[str], add: Additions) -> Launch:
         extra += ["-display", "none"]
     if not found.options & {"nic", "net", "netdev"}:
         extra += ["-nic", "none"]
-    if add.scratch_disks and "snapshot" not in found.options:
-        extra.append("-snapshot")
+    if add.scratch_disks:
+        argv = [_WRITABLE_FOLDER.sub(r"\1", word) for word in argv]
+        extra += [] if "snapshot" in found.options else ["-snapshot"]
     log_file = log_prefix = None
     # Who logs exceptions anyway has paid for it.
     logged = add.log or "int" in found.log_items

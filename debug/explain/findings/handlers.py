@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from debug.explain.model import Finding
+from debug.x86.exceptions import vector
 
 
 @dataclass(frozen=True)
@@ -90,4 +91,40 @@ class BiosCall(Finding):
     def sentences(self) -> tuple[str, ...]:
         return (
             f"INT {self.number:#x} was executed in {self.mode}: the BIOS can be called in real mode only",
+        )
+
+
+@dataclass(frozen=True)
+class RetriedInRealMode(Finding):
+    """The real-mode handler of an exception is an IRET, which goes back to what raised it."""
+
+    vector: int
+    rip: int
+    where: str
+    handler: int
+
+    def sentences(self) -> tuple[str, ...]:
+        name = vector(self.vector)
+        return (
+            f"{name} is raised at {self.where or hex(self.rip)} in real mode, and vector {self.vector}"
+            f" leads to {self.handler:#x}, where nothing but an IRET is: it goes back to the same"
+            " instruction, for ever",
+        )
+
+
+@dataclass(frozen=True)
+class EndlessCalls(Finding):
+    """One return address after the other, all the same: a function that calls itself."""
+
+    call: int
+    where: str
+    text: str
+    times: int
+    distance: int  # bytes from one to the next
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the stack holds the return address of `{self.text}` at {self.where or hex(self.call)}"
+            f" {self.times} times or more, each {self.distance} bytes above the one before: none of"
+            " these calls has returned",
         )

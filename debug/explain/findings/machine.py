@@ -72,12 +72,13 @@ class PanicMessage(Finding):
 
 @dataclass(frozen=True)
 class ExceptionReported(Finding):
-    """The kernel's own exception handler ran (stage e0)."""
+    """An exception handler ran that says so: the kernel's own (stage e0), or the firmware's."""
 
     vector: int
+    by: str = "the kernel"
 
     def sentences(self) -> tuple[str, ...]:
-        return (f"the kernel reported exception {self.vector}",)
+        return (f"{self.by} reported exception {self.vector}",)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,6 @@ ROWS = (
         chapters.STACKS,
         ("B32-06", "B16-15"),
         _outside,
-        over=("executing-zeros", "executing-poison"),
+        over=("executing-zeros", "executing-poison", "iret-frame-bad"),
     ),
 )

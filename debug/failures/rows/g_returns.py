@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Handlers that end otherwise than by IRET."""
+"""Handlers that end otherwise than by IRET, and calls that end not at all."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Evidence
 from debug.explain.findings import BiosCall, FatalException, FrameLeft, GateOfAnotherKind, ShortIret
+from debug.explain.findings.handlers import EndlessCalls
 from debug.explain.findings.tables import StackOverTable
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -27,7 +29,35 @@ def _other_kind(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     return likely(found, explanation.first(FatalException, found.cpu))
 
 
+def _recursion(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(EndlessCalls)
+    if found is None or explanation.status is Status.HEALTHY:
+        return None
+    return replace(likely(found), order=-1)
+
+
 ROWS = (
+    Row(
+        "recursion-without-end",
+        "a function calls itself without end: its frames fill the stack and what lies below it",
+        Place.RUNNING,
+        ("infinite recursion", "stack full of the same return address", "backtrace repeats"),
+        "the stack holds one return address after the other, all the same and equally far apart, and no"
+        " push can go below it",
+        "the addresses differ, or there is room below the stack pointer",
+        "find the condition that was to end the recursion; an interrupt handler or a fault's that calls"
+        " what raised it recurses too; keep an unmapped page below each stack",
+        "Stacks",
+        chapters.STACKS,
+        ("STK-05",),
+        _recursion,
+        over=(
+            *("stack-overflow", "stack-unmapped", "stack-outside-memory", "stack-bottom-as-top"),
+            *("stack-into-tables", "write-to-read-only", "iret-frame-bad", "idt-unmapped"),
+            *("page-fault-undelivered", "gate-empty", "executing-zeros", "halted-forever"),
+            "tables-changed-or-stale",
+        ),
+    ),
     Row(
         "stack-into-tables",
         "a stack grew into the GDT or the IDT: it ran out, or a handler or a recursion never ends",
@@ -61,7 +91,7 @@ ROWS = (
         "the instruction is IRETQ",
         "write iretq: iret alone is assembled without REX.W",
         "IRET/IRETD/IRETQ-Interrupt Return",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-11",),
         told_by(ShortIret),
         over=("iret-frame-bad", "handler-faults", "selector-beyond-gdt", "gate-selector-bad"),
@@ -91,7 +121,7 @@ ROWS = (
         "give interrupt gates the type 14 (0x8e with P and DPL 0): a 16-bit gate pushes words of 16 bits,"
         " and a task gate needs a TSS",
         "IDT Descriptors",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-06",),
         _other_kind,
         over=("iret-frame-bad", "selector-beyond-gdt", "exception-undelivered"),
@@ -106,7 +136,7 @@ ROWS = (
         "end the handler with iretq (iret in 32-bit code); in C only a stub in assembler, or a function"
         " with the attribute interrupt, can be one",
         "IRET/IRETD/IRETQ-Interrupt Return",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-11",),
         _left,
         over=("halted-forever",),

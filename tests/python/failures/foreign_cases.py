@@ -15,6 +15,8 @@ from tests.python.evidence_builder import (
     KERNEL,
     KERNEL_PHYSICAL,
     NULL_IDT,
+    PAGE,
+    STACKS,
     Machine,
     registers,
     segment,
@@ -105,12 +107,12 @@ def points_to(cr3: int) -> Machine:
     return machine.kill(regs, 14, 0, 0x8103, cpu=0)
 
 
-def jumps_high(slot: int) -> Machine:
+def jumps_high(slot: int, entry: int = 0x83) -> Machine:
     """32-bit paging: 4 MiB at this entry of the directory, and the code is at 3 GiB, entry 768."""
     machine = Machine()
     root = 0x700000
     machine.ram.write(root, struct.pack("<I", 0x83))
-    machine.ram.write(root + slot * 4, struct.pack("<I", 0x83))
+    machine.ram.write(root + slot * 4, struct.pack("<I", entry))
     paging = {"cr0": 0x80000011, "cr3": root, "cr4": 0x10}
     regs = registers("prot32", rip=0xC0101234, cs=FLAT, idtr=NULL_IDT, rsp=0x9000, **paging)
     return machine.kill(regs, 14, 0, 0xC0101234, cpu=0)
@@ -147,7 +149,28 @@ def with_gdt(*words: int) -> Machine:
     return machine.kill(replace(regs, gdtr=gdtr), 13, 0x10, cpu=0)
 
 
+def recurses(*, room: bool) -> Machine:
+    """40 frames of 16 bytes, of calls at one place; below them a guard page, or room for more."""
+    machine = Machine()
+    stack = STACKS + PAGE
+    machine.ram.write(KERNEL_PHYSICAL + 0x2100, bytes.fromhex("e8 fb ff ff ff"))  # call itself
+    rsp = stack + (PAGE if room else 0)
+    physical = 0x300000 + rsp - stack
+    machine.ram.write(physical, struct.pack("<2Q", 7, KERNEL + 0x2105) * 40)
+    cr2 = rsp - 8
+    if room:
+        machine.space.map(rsp - PAGE, 0x300000)
+        cr2 = 0x7000000000
+    return machine.kill(registers(rip=KERNEL + 0x2100, rsp=rsp), 14, 2, cr2)
+
+
 CASES = (
+    Case(
+        "recursion-without-end",
+        "likely",
+        lambda: recurses(room=False),
+        lambda: recurses(room=True),
+    ),
     Case(
         "stack-into-tables",
         "likely",
@@ -162,5 +185,17 @@ CASES = (
     Case("large-page-bit-missing", "certain", lambda: maps_low(3), leads_to_a_table),
     Case("waits-with-interrupts-off", "likely", lambda: waits(MASKED), lambda: waits(ENABLED)),
     Case("table-slot-wrong", "likely", lambda: jumps_high(767), lambda: jumps_high(765)),
+    Case(
+        "present-bit-missing",
+        "likely",
+        lambda: jumps_high(768, 0x82),
+        lambda: jumps_high(768, 0),
+    ),
+    Case(
+        "higher-half-unmapped",
+        "certain",
+        lambda: jumps_high(768, 0),
+        lambda: jumps_high(768, 0x82),
+    ),
     Case("cr3-frame-number", "certain", lambda: points_to(0x10), lambda: points_to(0x11)),
 )

@@ -88,3 +88,11 @@ def test_what_cant_be_observed_is_refused() -> None:
 
 def test_no_network_port_is_opened() -> None:
     assert not any("tcp" in word or "unix" in word for word in launch().argv)
+
+
+def test_a_folder_as_a_disk_is_read_only_where_the_guests_writes_are_forgotten() -> None:
+    """QEMU refuses fat:rw: together with -snapshot."""
+    words = ["-drive", "format=raw,file=fat:32:rw:esp", "-hdb", "fat:rw:other"]
+    again = launch(*words, add=Additions(7, "/private", scratch_disks=True)).argv
+    assert {"format=raw,file=fat:32:esp", "fat:other", "-snapshot"} <= set(again)
+    assert set(words) <= set(launch(*words).argv)
