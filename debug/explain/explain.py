@@ -16,6 +16,7 @@ from debug.explain import (
     deep_calls,
     delivery,
     doomed,
+    ended,
     fault,
     firmware,
     handlers,
@@ -65,10 +66,12 @@ def explain(evidence: Evidence) -> Explanation:
     views, findings = _cpus(machine, culprit, died)
     findings += arrival.machine_findings(machine) + panic.said(machine) + locks.said(machine)
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
+    findings += trampoline_page.ends_early(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine) + real_mode.findings(machine)
+    findings += ended.findings(machine, findings)
     status = judge(machine, views, findings, died)
     end = _end(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
@@ -170,7 +173,7 @@ def _end(
         storm = next((f for f in findings if isinstance(f, InterruptStorm)), None)
         if status is Status.HANG and storm is None:
             ended = chain.halted_after_exception(machine)
-            return _reported(machine, ended) if ended is not None else _End()
+            return _reported(machine, ended) if ended is not None else _stalled(machine)
         if reported is None and storm is None and _panicked_by_itself(machine):
             return _End()  # what was logged last was handled
         return _reported(machine, machine.cpu(reported.cpu) if reported is not None else None)
@@ -179,6 +182,21 @@ def _end(
         return _End() if alone else _last_chain(machine)
     if status is Status.MISSING_CPU:
         return _missing_chain(machine)
+    return _End()
+
+
+def _stalled(machine: Machine) -> _End:
+    """A CPU does not leave an instruction that hardware refuses: the emulator does neither.
+
+    QEMU 7.2 stays so at a MOV to CR4 with a reserved bit.
+    """
+    for cpu in machine.cpus:
+        if cpu.moved is not False or cpu.halted or cpu.registers.cpl not in (0, None):
+            continue
+        first = fault.from_registers(machine, cpu.index, cpu.registers)
+        if first is not None:
+            note = "the emulator neither executes that instruction nor raises the exception"
+            return _End((first.step,), first.findings, (*first.notes, note), cpu.index)
     return _End()
 
 

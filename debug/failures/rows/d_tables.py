@@ -142,7 +142,7 @@ ROWS = (
         chapters.PAGING,
         ("LM-06", "PG-05"),
         told_by(SlotBeside, PageFault, certainty=Certainty.LIKELY),
-        over=("page-fault-undelivered", "exception-without-idt"),
+        over=("higher-half-unmapped", "page-fault-undelivered", "exception-without-idt"),
     ),
     Row(
         "large-page-bit-missing",
