@@ -106,7 +106,8 @@ void constants(void)
     FIELD(TRACE_CONTROL_STEAL_AFTER, trace_control, steal_after);
     FIELD(TRACE_CONTROL_STEALS, trace_control, steals);
     FIELD(TRACE_CONTROL_SLOTS, trace_control, slots);
-    FIELD(TRACE_CONTROL_CLAIMED, trace_control, claimed);
+    FIELD(TRACE_CONTROL_NEXT, trace_control, next);
+    FIELD(TRACE_CONTROL_END, trace_control, end);
     FIELD(TRACE_CONTROL_RECORD_BYTES, trace_control, record_bytes);
     FIELD(TRACE_CONTROL_RECORDS, trace_control, records);
     CONSTANT(TRACE_CONTROL_SIZE, sizeof(struct trace_control));
@@ -122,9 +123,12 @@ void constants(void)
     FIELD(TRACE_RECORD_CONTROL, trace_record, control);
     FIELD(TRACE_RECORD_OWNER, trace_record, owner);
     CONSTANT(TRACE_RECORD_SIZE, sizeof(struct trace_record));
-    SAME(TRACE_WAY);
+    SAME(TRACE_PARAGRAPH);
+    CONSTANT(TRACE_SLOT_PARAGRAPHS,
+             sizeof(struct trace_ap_record) / TRACE_PARAGRAPH);
 #define STAGE(code, name, mode, became, needs)                                 \
-    EMIT("SLOT_OF_" #name, SLOT_##name);
+    EMIT("SLOT_OF_" #name, SLOT_##name);                                       \
+    EMIT("LEAVES_AT_" #name, TRACE_LEAVES(code));
 #include "../trampoline/stages.h"
 #undef STAGE
     FIELD(TRACE_ENTRY_TSC, trace_entry, tsc);

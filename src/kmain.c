@@ -67,7 +67,7 @@ static void read_boot_information(uint32_t magic, uint32_t info)
     if (!options_parse(&options, bootinfo.cmdline, error, sizeof error))
         boot_error(EXIT_BAD_OPTION, "%s", error);
     trace_choose_sinks(options.sinks);
-    trace_bsp_begin(percpu_of(0));
+    trace_bsp_begin();
 }
 
 /* Nothing, if the map is as it should be. */

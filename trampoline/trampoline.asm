@@ -75,15 +75,12 @@ lcpu_start16:
     ; Claim a trace record: the slots are handed out in order of arrival, so
     ; that a CPU nobody expected has one too.
     mov gs, [cs:PARAMETER(PARAM_TRACE_SEGMENT)]
-    mov eax, 1
-    lock xadd [gs:TRACE_CONTROL_CLAIMED], eax
-    cmp eax, [gs:TRACE_CONTROL_SLOTS]
+    mov eax, TRACE_SLOT_PARAGRAPHS
+    lock xadd [gs:TRACE_CONTROL_NEXT], eax
+    cmp eax, [gs:TRACE_CONTROL_END]
     jae .parked                 ; more CPUs than slots: none can be traced
-    imul eax, [gs:TRACE_CONTROL_RECORD_BYTES]
-    add eax, [gs:TRACE_CONTROL_RECORDS]
-    mov ebp, eax
-    shr eax, 4
     mov fs, ax
+    imul ebp, eax, TRACE_PARAGRAPH
 
     TRACE_IDENTIFY
 %endif

@@ -104,6 +104,7 @@ SECOND = "a second run, with exceptions and IPIs logged,"
 
 def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
     """What the state at the end does not tell; empty if nothing, or if no second run would."""
+    from debug.explain.findings import WrittenEnd
     from debug.explain.model import CpuState
     from debug.failures.row import Certainty
 
@@ -115,6 +116,8 @@ def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
     if INTERRUPTED in evidence.messages or "-S" in argv:
         return ""
     if first.status == HEALTHY:
+        if first.explanation.first(WrittenEnd) is not None:
+            return "the state at the end does not tell whether an exception came before the HLT"
         parked = [v.index for v in first.explanation.cpus if v.state is CpuState.PARKED]
         if not parked or evidence.stages:  # a stage would say that it gave up
             return ""

@@ -9,7 +9,7 @@ from typing import Optional
 from debug.evidence import Cpu, EventKind, Registers
 from debug.explain import trampoline_page
 from debug.explain.code import caller, filler_at
-from debug.explain.context import LOW_MEMORY, PAGE, Machine
+from debug.explain.context import LOW_MEMORY, PAGE, SLIDE, Machine
 from debug.explain.findings import Laxness
 from debug.explain.findings.tables import (
     CalledFrom,
@@ -206,8 +206,8 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     if view.state is not CpuState.SHUT_DOWN or rsp is None or rsp < LOW_MEMORY:
         return []
     rip = registers.rip
-    if rip is None or machine.symbol(rip) is not None:
-        return []  # it runs code that has a name
+    if rip is None or rip >= SLIDE or machine.symbol(rip) is not None:
+        return []  # it runs code that has a name, or is where no return to 0 leads
     if rip >= _DATA_AREA and machine.linear(registers).read(rip, 1) is not None:
         # Our BSP has no code below 640 KiB: whatever runs there was left by the loader.
         astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY

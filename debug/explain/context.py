@@ -28,6 +28,7 @@ from debug.x86.page_entries import Reason
 MAX_CPUS = 4096  # more than any machine here; a hostile list is cut
 PAGE = 4096
 BROADCAST = (0xFF, 0xFFFF_FFFF)  # destinations that name every CPU: xAPIC, x2APIC
+SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
 _SCREEN, _COLUMNS, _ROWS = 0xB8000, 80, 25  # VGA's text mode
 LOW_MEMORY = 0xA0000  # where conventional memory ends
 _HIGH_ADDRESS = ((1 << 52) - 1) & ~((1 << 36) - 1)  # address bits that some CPUs lack

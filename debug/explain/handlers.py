@@ -10,7 +10,7 @@ from typing import Optional
 
 from debug.evidence import Cpu, Registers
 from debug.explain.code import ending_at, filler, filler_at, instruction_at
-from debug.explain.context import Machine
+from debug.explain.context import SLIDE, Machine
 from debug.explain.findings import BiosCall, GateOfAnotherKind, IdtEmptied, ShortIret
 from debug.explain.findings.tables import HandlerUnreachable, ShiftedFrame, VectorTablePointer
 from debug.explain.interrupted import ends_a_frame
@@ -21,7 +21,6 @@ from debug.x86.exceptions import GP, NP, PF
 from debug.x86.instruction import ImmediateOperand, Instruction, Kind
 from debug.x86.modes import Mode, code_width, mode_of
 
-_SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
 _UPPER_HALVES = (0xFFFF_FFFF << 32, 0xFFFF_8000 << 32)
 
 
@@ -114,7 +113,7 @@ def lost(machine: Machine, cpu: Cpu) -> tuple[HandlerUnreachable, ...]:
     for number in range(len(data) // 16):
         gate = data[number * 16 : number * 16 + 16]
         offset = int.from_bytes(gate[:2] + gate[6:12], "little")
-        if not gate[5] & 0x80 or offset >> 32 or not offset <= rip < offset + _SLIDE:
+        if not gate[5] & 0x80 or offset >> 32 or not offset <= rip < offset + SLIDE:
             continue
         there = memory.read(offset, 16)
         if there is not None and filler(there) is None:

@@ -10,7 +10,7 @@ from debug.explain import firmware
 from debug.explain import stages as stage
 from debug.explain import uefi_report
 from debug.explain.context import Machine
-from debug.explain.model import CpuView, Status, Step
+from debug.explain.model import CpuState, CpuView, Status, Step
 from debug.explain.state import bsp_in_firmware
 from debug.x86.exceptions import vector
 from debug.x86.modes import mode_of
@@ -65,7 +65,10 @@ def headline(
         count = codes if codes is not None else len(online)
         more = sum(1 for v in views if v.arrived is None) if codes is None else 0
         told = f", {more} more in the guest's code" if more else ""
-        return f"healthy: {count} of {max(len(views), count)} CPUs online{told}"
+        halted = any(v.state is CpuState.HALTED for v in views)
+        ended = halted and machine.evidence.ending is Ending.STOPPED
+        how = "healthy, halted on purpose" if ended else "healthy"
+        return f"{how}: {count} of {max(len(views), count)} CPUs online{told}"
     if machine.evidence.ending is Ending.EMULATOR_DIED and machine.evidence.messages:
         return f"the emulator ended by itself: {machine.evidence.messages[0]}"
     for still in bsp_in_firmware(machine):

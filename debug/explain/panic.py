@@ -72,6 +72,7 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("halted", r"^.*(?:system halted|safe to (?:turn|power|switch) off).*$"),
         ("kvm-emulation", r"^.*KVM internal error.*$"),
+        ("ran-off-ram", r"^.*translator_access: Assertion .phys_page != -1.*$"),
         ("invalid-tss", r"^.*qemu: fatal: invalid tss.*$"),
     )
 )

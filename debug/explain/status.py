@@ -27,6 +27,7 @@ from debug.explain.findings import (
     SipiMissing,
     SipiReceived,
     Spinning,
+    WrittenEnd,
 )
 from debug.explain.findings.handlers import NoInterruptComes, ProgramLoops, RetriedInRealMode
 from debug.explain.model import CpuState, CpuView, Finding, Status
@@ -117,9 +118,11 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     """The observer stopped the machine, or only looked: healthy, hanging, or unknown."""
     if any(isinstance(f, PortPolled) and f.input for f in findings):
         return Status.HEALTHY  # it waits for a person
+    ended = {f.cpu for f in findings if isinstance(f, WrittenEnd)}
     if any(
-        isinstance(f, (InterruptFlood, InterruptStorm, HaltedForever, Spinning, *_LOST))
-        or isinstance(f, NoInterruptComes)
+        isinstance(f, (InterruptFlood, InterruptStorm, NoInterruptComes, Spinning, *_LOST))
+        or isinstance(f, HaltedForever)
+        and f.cpu not in ended
         or isinstance(f, InService)
         and f.pending
         for f in findings
@@ -130,8 +133,8 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     awake = [view for view in views if view.state not in dormant]
     if not views and machine.evidence.ending is Ending.STOPPED:
         return Status.UNKNOWN  # it ran, and nobody could look at it
-    programs = {f.cpu for f in findings if isinstance(f, ProgramLoops)}
-    if awake and all(v.state is CpuState.IDLE or v.index in programs for v in awake):
+    at_rest = ended | {f.cpu for f in findings if isinstance(f, ProgramLoops)}
+    if awake and all(view.state is CpuState.IDLE or view.index in at_rest for view in awake):
         return Status.HEALTHY
     if any(_refused(machine, view) for view in awake):
         return Status.UNKNOWN

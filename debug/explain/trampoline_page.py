@@ -11,8 +11,15 @@ from typing import Optional
 
 from debug.evidence import Cpu, IpiKind, Registers
 from debug.explain.code import SEVERAL_REX, filler, filler_at, rex_count
-from debug.explain.context import PAGE, Machine
-from debug.explain.findings import FarJumpAstray, JumpInRealMode, Laxness, PageAltered, SentAstray
+from debug.explain.context import PAGE, SLIDE, Machine
+from debug.explain.findings import (
+    FarJumpAstray,
+    JumpInRealMode,
+    Laxness,
+    PageAltered,
+    PageEndsEarly,
+    SentAstray,
+)
 from debug.explain.model import FarJump
 from debug.explain.trampoline_search import far_jumps, short_jump
 from debug.x86.modes import Mode, code_width, linear_pc, mode_of
@@ -26,7 +33,8 @@ _LOW_HALF = (1 << 32) - 1
 _LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits and selectors
 _VECTORS = 0x500  # the BIOS's vectors and data end below
 _ROMS, _BEHIND = 0xC0000, 128  # where ROMs begin; bytes of code before a far jump
-_SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
+_POINTER, _DESCRIPTORS = 6, 16  # bytes of a pseudo-descriptor; of a null entry and one more
+_NEAR = 8  # bytes before a pseudo-descriptor that are not there either
 
 
 def pages(machine: Machine) -> tuple[int, ...]:
@@ -52,7 +60,7 @@ def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAst
             relocated = _within(machine, short, page)
             return (FarJumpAstray(cpu, short.at, short.target, page, relocated),)
         for jump in far_jumps(data, page):
-            if not jump.target <= rip < jump.target + _SLIDE or page <= jump.target < page + PAGE:
+            if not jump.target <= rip < jump.target + SLIDE or page <= jump.target < page + PAGE:
                 continue
             there = memory.read(jump.target, 16) or machine.physical(jump.target, 16)
             empty = lost and (there is None or filler(there) is not None)
@@ -78,12 +86,12 @@ def sent(machine: Machine, cpu: int, registers: Registers) -> tuple[SentAstray, 
             if low < _LOWEST_ENTRY or page <= low < page + PAGE:
                 continue
             whole = memory.read(value, 16)
-            if value != low and low <= rip < low + _SLIDE and whole is not None:
+            if value != low and low <= rip < low + SLIDE and whole is not None:
                 if filler(whole) is None and not memory.read(low, 16):
                     return (SentAstray(cpu, page + at, value, True),)
             there = memory.read(value, 16)
             lost = there is None or filler(there) is not None
-            if lost and value <= rip < value + _SLIDE:
+            if lost and value <= rip < value + SLIDE:
                 return (SentAstray(cpu, page + at, value, False),)
     return ()
 
@@ -183,6 +191,24 @@ def altered(machine: Machine) -> tuple[PageAltered, ...]:
             return ()
         found.append(PageAltered(None, page, run.start, len(run), first))
     return tuple(found[:1])
+
+
+def ends_early(machine: Machine) -> tuple[PageEndsEarly, ...]:
+    """Pages with zeros where their LGDT reads its operand, or where that says the GDT is."""
+    found = []
+    for page in pages(machine):
+        data = machine.physical(page, PAGE) or b""
+        at = data.find(_LGDT)
+        if at < 0:
+            continue
+        operand = int.from_bytes(data[at + 3 : at + 5], "little") % PAGE
+        base = int.from_bytes(data[operand + 2 : operand + 6], "little")
+        around = data[max(operand - _NEAR, 0) : operand + _POINTER]  # fields may follow it
+        if at < operand and not any(around):
+            found.append(PageEndsEarly(None, page, "the pseudo-descriptor", operand))
+        elif at < base - page < PAGE and not any(data[base - page :][:_DESCRIPTORS]):
+            found.append(PageEndsEarly(None, page, "the GDT", base - page))
+    return tuple(found)
 
 
 def _difference(image: bytes, copy: bytes) -> Optional[range]:

@@ -10,6 +10,7 @@ _TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial"
 
 FIRST_LIGHT = "01-one-byte-on-port-0xe9"
 EXCEPTIONS = "03-reading-a-triple-fault"
+INTERRUPTS = "04-interrupts-and-the-double-fault"
 FINDING_CPUS = "05-finding-the-cpus"
 TRAMPOLINE = "06-the-trampoline"
 WAKING = "07-init-sipi-sipi"
@@ -20,6 +21,8 @@ LONG_MODE = "09-paging-and-long-mode"
 STACKS = "10-lcpu-start64"
 INTO_C = "10-lcpu-start64"
 TOGETHER = "11-many-aps-at-once"
+STRICTER = "13-bochs-the-stricter-witness"
+WORKING = "16-timers-ipis-and-work-stealing"
 
 
 @lru_cache(maxsize=None)

@@ -9,7 +9,6 @@ Symbols are those of the program that GDB has loaded.  When the machine dies and
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Optional, Sequence
@@ -34,6 +33,7 @@ from debug.sources.elf_symbols import ElfFile, SymbolError  # noqa: E402
 from debug.stages.elf import read_sites, read_table  # noqa: E402
 from debug.stages.model import StageTableError  # noqa: E402
 from debug.stages.table import BUILT_IN  # noqa: E402
+from debug.terminal import coloured  # noqa: E402
 
 
 class Guest:
@@ -45,13 +45,12 @@ class Guest:
         self._symbols = SessionSymbols(None, None)
         snapshot = Snapshot(gdb, self._symbols)
         self._life = Life(snapshot, None)
-        colour = sys.__stdout__ is not None and sys.__stdout__.isatty()
         self.lamp = Lamp(
             gdb,
             snapshot,
             Places(BUILT_IN, ()),
             Gatherer(snapshot, self._life).gather,
-            colour and not os.environ.get("NO_COLOR"),
+            coloured(sys.__stdout__),
         )
 
     def execute(self, name: str, words: Sequence[str]) -> str:

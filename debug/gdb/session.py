@@ -33,6 +33,7 @@ from debug.sources.errors import CommandLineError, StartError
 from debug.sources.qemu_process import Process, find_emulator, log_items
 from debug.sources.qemu_readout import version_of
 from debug.sources.qmp import QmpClient, QmpError
+from debug.terminal import coloured
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 30.0  # seconds for QEMU to greet: its host may be busy
@@ -84,7 +85,7 @@ class Session:
                 offset=load_offset(kernel),
                 trampoline=str(trampoline) if trampoline is not None else None,
                 base=base,
-                colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+                colour=coloured(sys.stdout),
                 qmp_fd=ours.fileno(),
                 version=version,
                 launch=launch,

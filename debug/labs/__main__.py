@@ -11,6 +11,7 @@ from debug.cli.echo import Echo
 from debug.cli.guard import guarded
 from debug.cli.show import add_report_options, show
 from debug.kernel import bochs
+from debug.kernel.checkout import changed_sources
 from debug.kernel.run import run
 from debug.labs import matrix, mystery, picture
 from debug.labs.diagnose import diagnose, objection
@@ -33,6 +34,8 @@ def _diagnose(options: argparse.Namespace) -> int:
     wrong = objection(diagnosis, expected) if expected else None
     if wrong:
         print(f"{options.lab} on {options.emulator}: {wrong}", file=sys.stderr)
+        if changed := changed_sources():
+            print(changed, file=sys.stderr)
     return 1 if wrong else 0
 
 

@@ -15,32 +15,48 @@ from debug.report.diagnosis import Diagnosis
 
 # Bochs interprets: on a busy host a guest's two seconds take it half a minute.
 BOCHS_PATIENCE = 4
+# A part of the timeout, of 30 s: more than the kernel waits without a word before it has counted
+# its CPUs (GOING_ON_DEADLINE_US).
+SILENT = 0.4
 _COUNTED = re.compile(rb"[0-9]+ of [0-9]+ CPUs online")  # src/kmain.c
 
 
 @dataclass
 class Settled:
-    """Sees that our kernel has counted its CPUs and nothing was written for a while since.
+    """Sees that nothing was written for a while: that our kernel has counted its CPUs and is done,
+    or that it stands before that.
 
-    What most labs' CPUs do after that, they do for ever: nobody need wait for the timeout.  Where
-    the kernel itself waits for something, the lab says for how long.
+    What most labs' CPUs do then, they do for ever: nobody need wait for the timeout.  Where the
+    kernel itself waits for something after the count, the lab says for how long.
     """
 
-    settles: float  # seconds
+    settles: float  # seconds after the CPUs were counted
+    silence: float  # seconds before that
     on_output: Optional[Callable[[bytes], None]] = None
     _tail: bytes = b""
+    _counted: bool = False
     _last: Optional[float] = None
 
     def take(self, data: bytes) -> None:
         """Console output, as it comes."""
         self._tail = (self._tail + data)[-256:]
-        if self._last is not None or _COUNTED.search(self._tail):
-            self._last = time.monotonic()
+        self._counted = self._counted or _COUNTED.search(self._tail) is not None
+        self._last = time.monotonic()
         if self.on_output is not None:
             self.on_output(data)
 
     def is_over(self) -> bool:
-        return self._last is not None and time.monotonic() - self._last > self.settles
+        if self._last is None:
+            return False
+        return time.monotonic() - self._last > (self.settles if self._counted else self.silence)
+
+
+def settled(
+    lab: Lab, patience: float = 1, on_output: Optional[Callable[[bytes], None]] = None
+) -> Settled:
+    """Sees when a boot of the lab is over; `patience` is how many times slower it may be."""
+    settles = lab.settles * (patience if lab.settles > SETTLES else 1)
+    return Settled(settles, SILENT * lab.timeout * patience, on_output)
 
 
 def diagnose(
@@ -59,13 +75,13 @@ def diagnose(
     else:
         argv = replace(kernel, extra=lab.bochs).bochs()
     patience = BOCHS_PATIENCE if emulator == "bochs" else 1
-    settled = Settled(lab.settles * (patience if lab.settles > SETTLES else 1), on_output)
+    over = settled(lab, patience, on_output)
     wishes = Wishes(
         timeout=lab.timeout * patience,
         cpus=lab.cpus,
         symbols=kernel.symbols,
-        on_output=settled.take,
-        stop_when=settled.is_over,
+        on_output=over.take,
+        stop_when=over.is_over,
     )
     return observe(argv, wishes)
 

@@ -24,7 +24,7 @@ from debug.cli.observe import Wishes, observe
 from debug.kernel.arrival import Arrival, all_arrived
 from debug.kernel.demo import watch
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
-from debug.labs.diagnose import Settled
+from debug.labs.diagnose import settled
 from debug.labs.lab import load
 from debug.labs.workshop import build
 from debug.pictures.drawing import NoPicture
@@ -126,8 +126,8 @@ def _until_over(picture: Picture, kernel: Kernel) -> Wishes:
     if picture.machine == HEALTHY:
         arrival = Arrival(all_arrived(kernel.cpus))
         return replace(watch(kernel), on_output=arrival.take, stop_when=arrival.is_over)
-    settled = Settled(load(picture.machine).settles)
-    return replace(watch(kernel), on_output=settled.take, stop_when=settled.is_over)
+    over = settled(load(picture.machine))
+    return replace(watch(kernel), on_output=over.take, stop_when=over.is_over)
 
 
 def committed() -> list[Path]:

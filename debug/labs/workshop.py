@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from debug.kernel.checkout import changed_sources
 from debug.kernel.machine import ROOT, Kernel
 from debug.labs.lab import Lab, LabError
 
@@ -39,7 +40,8 @@ def apply_patch(lab: Lab, tree: Path) -> None:
         text=True,
     )
     if done.returncode:
-        raise LabError(f"{lab.patch}: does not apply\n{done.stdout}{done.stderr}")
+        why = changed_sources() or f"{lab.patch}: {done.stdout}{done.stderr}"
+        raise LabError(f"{lab.id}: its patch does not fit these sources; {why}")
 
 
 def build(lab: Lab, target: str = "lamppost.elf", name: str = "") -> Kernel:

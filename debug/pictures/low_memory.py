@@ -14,7 +14,7 @@ from debug.evidence import Registers
 from debug.explain.code import filler
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.trampoline_page import pages
-from debug.stages.memory import Control, read_memory
+from debug.stages.memory import MemoryTrace, read_memory
 from debug.x86.linear import tables_of
 from debug.x86.mappings import Mapping, mappings
 from debug.x86.modes import PagingMode
@@ -46,8 +46,8 @@ class View:
 
 def regions(machine: Machine) -> tuple[Region, ...]:
     """From address 0 to 1 MiB without a gap, and the kernel's image where symbols name it."""
-    control = read_memory(machine.evidence.memory).control
-    known = sorted([*_firmware(machine), *_trampolines(machine), *_trace(control)], key=_start)
+    record = read_memory(machine.evidence.memory)
+    known = sorted([*_firmware(machine), *_trampolines(machine), *_trace(record)], key=_start)
     found: list[Region] = []
     at = 0
     for region in known:
@@ -98,8 +98,9 @@ def _tells(name: str) -> bool:
     return "." not in name or name.endswith(".parameters")
 
 
-def _trace(control: Optional[Control]) -> list[Region]:
+def _trace(record: MemoryTrace) -> list[Region]:
     """The control block and the APs' records, where they are in low memory."""
+    control = record.control
     if control is None or not PAGE <= control.address < LOW_MEMORY:
         return []
     end = control.records + control.slots * control.record_bytes
@@ -107,7 +108,7 @@ def _trace(control: Optional[Control]) -> list[Region]:
         end = control.address + PAGE
     end = -(-end // PAGE) * PAGE
     parts = ((0, "control block"), (control.records - control.address, "a record for each CPU"))
-    note = f"{control.claimed} of {control.slots} slots claimed"
+    note = f"{len(record.cpus)} of {control.slots} slots claimed"
     return [Region(control.address & -PAGE, end, "trace", "stage record", note, parts)]
 
 

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TextIO
 
 from debug.report import text
 from debug.report.diagnosis import Diagnosis
+from debug.terminal import coloured
 
 
 def write(diagnosis: Diagnosis, stream: TextIO) -> None:
-    """Print the report.  NO_COLOR and a pipe give plain text of 80 columns."""
-    if not stream.isatty() or os.environ.get("NO_COLOR"):
+    """Print the report.  Without colours it is plain text of 80 columns."""
+    if not coloured(stream):
         stream.write(encodable(text.render(diagnosis), stream))
         return
     from rich.console import Console

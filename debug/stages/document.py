@@ -75,9 +75,10 @@ boundary in the first MiB, where its magic finds it; `trace_control` in the kern
 | 16 | 8 | TSC cycles after which a lock that did not move is stolen |
 | 24 | 4 | how often it was stolen |
 | 28 | 4 | slots there are |
-| 32 | 4 | slots that CPUs claimed; slot 0 is the BSP's |
+| 32 | 4 | real-mode segment of the slot that the next CPU claims; slot 0 is the BSP's |
 | 36 | 4 | distance from one slot to the next |
 | 40 | 8 | physical address of slot 0 |
+| 48 | 4 | real-mode segment of what follows the slots |
 
 | slot | size | |
 | --- | --- | --- |
@@ -100,10 +101,11 @@ boundary in the first MiB, where its magic finds it; `trace_control` in the kern
 
 Where the sinks are memory alone (`trace=mem`), a stage is only *stamped*: a CPU writes the time
 and whatever of the entry is not known before, and leaves the count as it is. The number stands in
-every entry from the start, and so does the stage in those that every AP fills in the trampoline.
+every entry from the start, and so does the stage in those that every AP fills on its way to work.
 Until the ring is full, an entry behind the count is therefore written when its time is not 0, and
 one without a time before it was passed by; with a full ring the count is kept as usual. A stage in
-memory costs a CPU three instructions in the trampoline and nine in C.
+memory costs an AP three instructions in the trampoline and five in C on its way to work; elsewhere
+in C it costs eight, and one more for an argument.
 
 ## In the ELF file
 

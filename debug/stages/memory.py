@@ -42,7 +42,6 @@ class Control:
     steal_after: int  # TSC cycles
     steals: int
     slots: int
-    claimed: int
     record_bytes: int
     records: int  # physical address of slot 0
 
@@ -141,15 +140,13 @@ def _control(memory: Memory, address: int) -> Control | str:
     data = _read(memory, address, _CONTROL.size)
     if data is None:
         return f"the memory at {address:#x} can't be read"
-    magic, lock, sinks, steal_after, steals, slots, claimed, size, records = _CONTROL.unpack(data)
+    magic, lock, sinks, steal_after, steals, slots, _, size, records = _CONTROL.unpack(data)
     if magic != MAGIC:
         return f"no stage record at {address:#x}: the magic is not LAMPTRC1"
     if not 0 < slots <= MAX_SLOTS or size < _HEADER_SIZE or size > 1 << 24:
         return f"the stage record at {address:#x} is damaged: {slots} slots of {size} bytes"
     owner = (lock & 0xFFFF) - 1 if lock & 0xFFFF else None
-    return Control(
-        address, owner, lock >> 16, sinks, steal_after, steals, slots, claimed, size, records
-    )
+    return Control(address, owner, lock >> 16, sinks, steal_after, steals, slots, size, records)
 
 
 def _record(

@@ -10,7 +10,6 @@ NO_COLOR gets the same characters without colours, an ASCII locale gets `-`, `ok
 
 from __future__ import annotations
 
-import os
 import textwrap
 from dataclasses import dataclass
 from typing import Mapping, Optional, Sequence, TextIO
@@ -22,6 +21,7 @@ from debug.evidence import StageEvent
 from debug.stages.lanes import Lane, Roll
 from debug.stages.model import StageTable
 from debug.stages.steps import Step, steps
+from debug.terminal import coloured
 
 WIDTH = 80  # in a pipe
 _MIN_WIDTH = 40
@@ -59,14 +59,14 @@ def marks_for(stream: TextIO) -> Marks:
 
 
 def console_for(stream: TextIO) -> Console:
-    """A rich console without surprises: 80 columns and no colours unless it is a terminal."""
-    terminal = stream.isatty()
+    """A rich console without surprises: 80 columns unless it is a terminal, and colours if it has them."""
+    colours = coloured(stream)
     return Console(
         file=stream,
-        width=None if terminal else WIDTH,
-        no_color=bool(os.environ.get("NO_COLOR")) or not terminal,
-        color_system="auto" if terminal else None,
-        force_terminal=terminal,
+        width=None if stream.isatty() else WIDTH,
+        no_color=not colours,
+        color_system="auto" if colours else None,
+        force_terminal=colours,
         legacy_windows=False,
         highlight=False,
         markup=False,

@@ -82,10 +82,11 @@ boot_trace_control:             ; struct trace_control
     dq 0xffffffff               ; steal_after: nobody else is there
     dd 0                        ; steals
     dd 1                        ; slots
-    dd 1                        ; claimed
+    dd 0                        ; next
     dd TRACE_RECORD_SIZE
     dq 0                        ; records
-    dq 0, 0
+    dd 0                        ; end
+    times 3 dd 0
 boot_base:
 boot_trace_record:              ; struct trace_record
     dd 0xffffffff               ; apic_id

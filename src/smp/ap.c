@@ -19,20 +19,23 @@
 #include "time/timer.h"
 #include "trace/stage.h"
 
+static _Noreturn void park(void)
+{
+    STAGE(AP_ABANDONED);
+    this_cpu()->listens = false;
+    halt_forever();
+}
+
 /* Tell the BSP that this CPU has come one step further, unless it has given
  * this CPU up. */
 static void become(enum lcpu_state next)
 {
-    struct percpu *cpu = this_cpu();
     uint32_t state = next - 1;
     /* Release pairs with the acquire in state_of(). */
-    if (!atomic_compare_exchange_strong_explicit(&cpu->lcpu->state, &state,
-                                                 next, memory_order_release,
-                                                 memory_order_relaxed)) {
-        STAGE(AP_ABANDONED);
-        cpu->listens = false;
-        halt_forever();
-    }
+    if (!atomic_compare_exchange_strong_explicit(
+            &this_cpu()->lcpu->state, &state, next, memory_order_release,
+            memory_order_relaxed))
+        park();
 }
 
 /* From now on this CPU can be stopped by NMI; the kernel may have panicked
@@ -48,35 +51,34 @@ static void come_online(void)
 
 _Noreturn void ap_entry(struct lcpu *lcpu)
 {
-    struct trace_record *record =
-        lcpu->record ? phys_to_virt(lcpu->record) : NULL;
+    struct trace_record *record = TRACE ? phys_to_virt(lcpu->record) : NULL;
     STAGE_AT(record, AP_C);
 
     /* Before there is an IDT: the exception report finds its CPU by GS. */
     struct percpu *cpu = percpu_of(lcpu->idx);
-    trace_adopt_ap(cpu, record);
+    cpu->record = record;
     percpu_load(cpu);
-    STAGE(AP_GS);
+    STAGE_AT(record, AP_GS);
 
     descriptors_load(&cpu->tables, stacks_of(lcpu->idx).ist);
-    STAGE(AP_DESCRIPTORS);
+    STAGE_AT(record, AP_DESCRIPTORS);
 
     apic_enable();
-    STAGE(AP_APIC);
+    STAGE_AT(record, AP_APIC);
 
     come_online();
-    STAGE(AP_ONLINE);
+    STAGE_AT(record, AP_ONLINE);
     console_printf("Hello from CPU %u! APIC ID: %u\n", lcpu->idx, lcpu->id);
 
     become(LCPU_STATE_MEETING);
     rendezvous();
-    STAGE(AP_BARRIER);
+    STAGE_AT(record, AP_BARRIER);
     scheduler_gate_wait();
-    STAGE(AP_SCHEDULER);
+    STAGE_AT(record, AP_SCHEDULER);
     ring3_init();
     smp_listen();
     timer_start();
-    STAGE(AP_INTERRUPTS);
+    STAGE_AT(record, AP_INTERRUPTS);
     become(LCPU_STATE_WORKING);
     idle();
 }

@@ -91,9 +91,8 @@ static bool is_waiting(const struct lcpu *lcpu)
     return state_of(lcpu) == LCPU_STATE_BOOTING;
 }
 
-static bool has_come(const struct lcpu *lcpu, enum lcpu_state wanted)
+static bool has_come(uint32_t state, enum lcpu_state wanted)
 {
-    uint32_t state = state_of(lcpu);
     return state >= wanted && state != LCPU_STATE_ABANDONED;
 }
 
@@ -101,7 +100,7 @@ unsigned lcpus_in(enum lcpu_state state)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < lcpu_count; i++)
-        count += has_come(&lcpus[i], state);
+        count += has_come(state_of(&lcpus[i]), state);
     return count;
 }
 
@@ -128,7 +127,7 @@ static void send_init_deassert(const struct lcpu *lcpu)
         send(lcpu, ICR_INIT | ICR_LEVEL, "INIT de-assert");
 }
 
-static void send_sipi(const struct lcpu *lcpu, uint64_t trampoline)
+static inline void send_sipi(const struct lcpu *lcpu, uint64_t trampoline)
 {
     send(lcpu, ICR_STARTUP | (uint32_t)(trampoline / PAGE_SIZE), "SIPI");
     STAGE_WITH(BSP_SIPI_SENT, lcpu->id);
@@ -173,9 +172,8 @@ static void start_broadcast(uint64_t trampoline)
 /* ------------------------------------------------------------- waiting */
 
 /* Was started, and has not come to `wanted`. */
-static bool is_on_its_way(const struct lcpu *lcpu, enum lcpu_state wanted)
+static bool is_on_its_way(uint32_t state, enum lcpu_state wanted)
 {
-    uint32_t state = state_of(lcpu);
     return state != LCPU_STATE_OFFLINE && state < wanted;
 }
 
@@ -183,7 +181,7 @@ static bool is_on_its_way(const struct lcpu *lcpu, enum lcpu_state wanted)
 static bool abandon(struct lcpu *lcpu, enum lcpu_state wanted)
 {
     uint32_t state = state_of(lcpu);
-    while (is_on_its_way(lcpu, wanted))
+    while (is_on_its_way(state, wanted))
         if (atomic_compare_exchange_weak_explicit(
                 &lcpu->state, &state, LCPU_STATE_ABANDONED,
                 memory_order_acq_rel, memory_order_acquire))
@@ -206,13 +204,22 @@ static void report_missing(const struct lcpu *lcpu, unsigned deadline_us)
                    "or make gdb, and there: lamp why\n");
 }
 
-static void note_if_online(unsigned i)
+/* What the BSP saw of each CPU last, and of how many that they are online. */
+static uint32_t seen[NR_CPUS];
+static unsigned seen_online = 1;
+
+/* Look at lcpus[i]: has it come further? */
+static bool has_gone_on(unsigned i)
 {
-    static bool seen[NR_CPUS];
-    if (seen[i] || !has_come(&lcpus[i], LCPU_STATE_ONLINE))
-        return;
-    seen[i] = true;
-    STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
+    uint32_t state = state_of(&lcpus[i]), before = seen[i];
+    if (state == before)
+        return false;
+    seen[i] = state;
+    if (before < LCPU_STATE_ONLINE && has_come(state, LCPU_STATE_ONLINE)) {
+        seen_online++;
+        STAGE_WITH(BSP_AP_SEEN, lcpus[i].id);
+    }
+    return true;
 }
 
 /* The last stages of those on their way, added up: more than before if one of
@@ -221,37 +228,36 @@ static unsigned stages_of(unsigned first, unsigned last, enum lcpu_state wanted)
 {
     unsigned sum = 0;
     for (unsigned i = first; i < last; i++)
-        if (is_on_its_way(&lcpus[i], wanted))
+        if (is_on_its_way(seen[i], wanted))
             sum += trace_last_stage(lcpus[i].id);
     return sum;
 }
 
 /* Wait for lcpus[first] to lcpus[last - 1]; the deadline starts anew with each
- * AP that arrives, so that many slow ones are not taken for missing, and in
- * its second half with each lamp that one on its way lights. */
+ * state that one comes to, so that many slow ones are not taken for missing,
+ * and in its second half with each lamp that one on its way lights. */
 static void await(unsigned first, unsigned last, enum lcpu_state wanted)
 {
-    unsigned before = 0, missing, stages = 0;
+    unsigned missing, stages = 0;
     unsigned patience = wanted == LCPU_STATE_ONLINE ? ARRIVAL_DEADLINE_US
                                                     : GOING_ON_DEADLINE_US;
     bool in_second_half = false;
     uint64_t deadline = deadline_in(patience / 2);
     for (;; pause()) {
+        bool gone_on = false;
         missing = 0;
         for (unsigned i = first; i < last; i++) {
-            missing += is_on_its_way(&lcpus[i], wanted);
-            note_if_online(i);
+            gone_on |= has_gone_on(i);
+            missing += is_on_its_way(seen[i], wanted);
         }
-        bool fewer = missing != before;
         if (!missing)
             break;
-        if (!fewer && !deadline_passed(deadline))
+        if (!gone_on && !deadline_passed(deadline))
             continue;
-        unsigned now = fewer ? 0 : stages_of(first, last, wanted);
-        if (!fewer && in_second_half && now == stages)
+        unsigned now = gone_on ? 0 : stages_of(first, last, wanted);
+        if (!gone_on && in_second_half && now == stages)
             break;
-        in_second_half = !fewer;
-        before = missing;
+        in_second_half = !gone_on;
         stages = now;
         deadline = deadline_in(patience / 2);
     }
@@ -260,7 +266,7 @@ static void await(unsigned first, unsigned last, enum lcpu_state wanted)
             percpu_of(i)->listens = false;
             report_missing(&lcpus[i], patience);
         }
-        note_if_online(i);
+        has_gone_on(i);
     }
 }
 
@@ -284,5 +290,5 @@ void smp_bring_up(enum smp_mode mode, uint64_t trampoline)
             start(1, lcpu_count, trampoline);
         await(1, lcpu_count, LCPU_STATE_ONLINE);
     }
-    STAGE_WITH(BSP_ALL_ONLINE, lcpus_in(LCPU_STATE_ONLINE));
+    STAGE_WITH(BSP_ALL_ONLINE, seen_online);
 }

@@ -32,7 +32,7 @@ static size_t trace_pages(void)
 enum trampoline_error trampoline_install_own(uint8_t *page, uint64_t address)
 {
     const uint8_t *image = trampoline_image, *end = trampoline_image_end;
-    if (trace_control->sinks == TRACE_SINK_MEMORY)
+    if (trace_stamps)
         image = trampoline_stamp_image, end = trampoline_stamp_image_end;
     else if (!trace_control->sinks)
         image = trampoline_skip_image, end = trampoline_skip_image_end;

@@ -4,7 +4,7 @@
  *
  *   STAGE(name)               on a CPU whose GS base is set
  *   STAGE_WITH(name, value)   the same with an argument
- *   STAGE_AT(record, name)    before GS base is set
+ *   STAGE_AT(record, name)    on the way that every AP takes
  *
  * Each use leaves its address in the ELF's .lamppost.sites section, so that a
  * debugger can stop there.  With TRACE=0 nothing is left of any of them.
@@ -45,6 +45,7 @@ void trace_choose_sinks(uint32_t sinks);
 #define STAGE_AT(record, name)                                                 \
     do {                                                                       \
         STAGE_SITE(name);                                                      \
+        _Static_assert(TRACE_ON_WAY(STAGE_##name), "it has its own entry");    \
         trace_stage_at(record, STAGE_##name, SLOT_##name);                     \
     } while (0)
 #define STAGE(name)                                                            \
@@ -66,8 +67,15 @@ void trace_choose_sinks(uint32_t sinks);
 /* The control block in use. */
 extern struct trace_control *trace_control;
 
+/* Stages go to memory alone: they are stamped. */
+#if TRACE
+extern bool trace_stamps;
+#else
+#define trace_stamps false
+#endif
+
 /* Append to `record` and send the frame to the sinks; `record` may be NULL
- * (nothing happens). */
+ * (nothing happens).  The way for every choice of sinks. */
 void trace_stage(struct trace_record *record, enum stage stage,
                  bool has_argument, uint32_t argument);
 
@@ -78,25 +86,6 @@ void trace_stage_anyhow(enum stage stage, bool has_argument, uint32_t argument);
 /* The record of the CPU that asks; needs GS base. */
 struct trace_record *trace_this_cpu(void);
 
-/* From now on STAGE() on `cpu` goes to `record`, which may be NULL.  From
- * `entry` to `end` nobody has written yet.  The sinks must have been chosen. */
-static inline void trace_adopt(struct percpu *cpu, struct trace_record *record,
-                               struct trace_entry *entry,
-                               struct trace_entry *end)
-{
-    bool stamps = record && trace_control->sinks == TRACE_SINK_MEMORY;
-    cpu->record = record;
-    cpu->entry = stamps ? entry : NULL;
-    cpu->entries_end = stamps ? end : NULL;
-}
-static inline void trace_adopt_ap(struct percpu *cpu,
-                                  struct trace_record *record)
-{
-    struct trace_entry *entries = ((struct trace_ap_record *)record)->entries;
-    trace_adopt(cpu, record, entries + TRACE_WAY + 1,
-                entries + TRACE_AP_ENTRIES);
-}
-
 /*
  * To memory alone, a stage is a time and a word in the next entry: its number
  * stands there already, and a reader finds the last one by its time.  So one
@@ -104,15 +93,11 @@ static inline void trace_adopt_ap(struct percpu *cpu,
  * stage may need is tested by one comparison.
  */
 __attribute__((always_inline)) static inline void
-trace_stamp(struct trace_entry *entry, enum stage stage, bool has_argument,
-            uint32_t argument)
+trace_stamp(struct trace_entry *entry)
 {
     uint32_t low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     volatile struct trace_stamp *stamp = (volatile void *)entry;
-    if (has_argument)
-        stamp->argument = argument;
-    stamp->what = (uint16_t)(stage | has_argument << 8);
     stamp->low = low;
     stamp->high = high;
 }
@@ -121,28 +106,34 @@ __attribute__((always_inline)) static inline void
 trace_stage_here(enum stage stage, bool has_argument, uint32_t argument)
 {
     struct trace_entry *entry = (void *)sizeof *entry;
-    __asm__ volatile("xaddq %0, %%gs:%c1"
-                     : "+r"(entry)
-                     : "i"(offsetof(struct percpu, entry))
-                     : "memory", "cc");
-    struct trace_entry *end;
-    __asm__ volatile("movq %%gs:%c1, %0"
-                     : "=r"(end)
-                     : "i"(offsetof(struct percpu, entries_end)));
-    if (__builtin_expect(entry < end, true))
-        trace_stamp(entry, stage, has_argument, argument);
-    else
+    bool is_free;
+    __asm__ volatile("xaddq %0, %%gs:%c2\n\t"
+                     "cmpq %%gs:%c3, %0"
+                     : "+r"(entry), "=@ccb"(is_free)
+                     : "i"(offsetof(struct percpu, entry)),
+                       "i"(offsetof(struct percpu, entries_end))
+                     : "memory");
+    if (__builtin_expect(!is_free, false)) {
         trace_stage_anyhow(stage, has_argument, argument);
+        return;
+    }
+    volatile struct trace_stamp *stamp = (volatile void *)entry;
+    if (has_argument)
+        stamp->argument = argument;
+    /* One store: the compiler avoids a 16-bit constant, which takes two. */
+    __asm__ volatile("movw %1, %0"
+                     : "=m"(stamp->what)
+                     : "ir"((uint16_t)(stage | has_argument << 8)));
+    trace_stamp(entry);
 }
 
-/* A stage before GS base is set, whose entry is known. */
+/* A stage whose entry is known, and holds it already. */
 __attribute__((always_inline)) static inline void
 trace_stage_at(struct trace_record *record, enum stage stage,
                enum trace_slot slot)
 {
-    if (record && trace_control->sinks == TRACE_SINK_MEMORY)
-        trace_stamp(((struct trace_ap_record *)record)->entries + slot, stage,
-                    false, 0);
+    if (__builtin_expect(trace_stamps, true))
+        trace_stamp(((struct trace_ap_record *)record)->entries + slot);
     else
         trace_stage(record, stage, false, 0);
 }
@@ -165,8 +156,8 @@ void trace_drain(void);
 /* The BSP's own record, as the entry code left it; before any other call. */
 struct trace_record *trace_bsp_record(void);
 
-/* The BSP's record under the sinks that were just chosen. */
-void trace_bsp_begin(struct percpu *cpu);
+/* Number the entries that the BSP has not written: its stamps do not. */
+void trace_bsp_begin(void);
 
 /* The pages of low memory that trace_move() needs for `cpus` CPUs. */
 size_t trace_area_size(unsigned cpus);

@@ -6,7 +6,6 @@
 #include "cpu/cpu.h"
 #include "cpu/percpu.h"
 #include "lib/string.h"
-#include "mm/layout.h"
 #include "mm/paging.h"
 #include "time/tsc.h"
 #include "trace/stage.h"
@@ -17,18 +16,15 @@
 #define COM1_LSR_THRE 0x20
 #define COM1_LSR_TEMT 0x40
 
-/* APs that the MADT does not list but something wakes get records too. */
-#define UNEXPECTED_CPUS 8
-
 /* In the lock word: above every record's owner, which is its slot + 1. */
 #define OWNER_WITHOUT_RECORD 0x8000u
 
 #if TRACE
 /* What src/boot/entry.asm uses at its physical address, at its high one. */
 extern struct trace_control boot_trace_control_high;
-extern struct trace_record boot_trace_record_high;
 
 struct trace_control *trace_control = &boot_trace_control_high;
+bool trace_stamps;
 #else
 static struct trace_control silent = {.magic = TRACE_MAGIC};
 struct trace_control *trace_control = &silent;
@@ -37,6 +33,9 @@ struct trace_control *trace_control = &silent;
 void trace_choose_sinks(uint32_t sinks)
 {
     trace_control->sinks = sinks;
+#if TRACE
+    trace_stamps = sinks == TRACE_SINK_MEMORY;
+#endif
 }
 
 static const char *const sentences[256] = {
@@ -237,162 +236,26 @@ void trace_stage_anyhow(enum stage stage, bool has_argument, uint32_t argument)
     if (!trace_control->sinks)
         return;
     struct percpu *cpu = this_cpu();
+    struct trace_record *record = cpu->record;
     uint64_t flags = interrupts_save();
     if (cpu->entries_end) { /* once round: from here on the count is kept */
-        atomic_store_explicit(&cpu->record->count, cpu->record->capacity,
+        atomic_store_explicit(&record->count, record->capacity,
                               memory_order_release);
         cpu->entries_end = NULL;
     }
+    if (trace_stamps && record && record->count < record->capacity) {
+        /* The first: behind the BSP's frames, or behind an AP's way. */
+        struct trace_entry *entries = paging_window(record->entries);
+        cpu->entry = entries + (record->count ? record->count : TRACE_WAY);
+        cpu->entries_end = entries + record->capacity;
+        trace_stage_here(stage, has_argument, argument);
+    } else {
+        trace_stage(record, stage, has_argument, argument);
+    }
     interrupts_restore(flags);
-    trace_stage(cpu->record, stage, has_argument, argument);
 }
 
 struct trace_record *trace_this_cpu(void)
 {
     return this_cpu()->record;
 }
-
-/* ------------------------------------------------------------- the area */
-
-#if TRACE
-struct trace_record *trace_bsp_record(void)
-{
-    return &boot_trace_record_high;
-}
-
-static uint64_t records_offset(void)
-{
-    return sizeof(struct trace_control);
-}
-
-size_t trace_area_size(unsigned cpus)
-{
-    return records_offset() +
-           (cpus + UNEXPECTED_CPUS) * sizeof(struct trace_ap_record);
-}
-
-/* What an AP's stamps leave out: each entry's number, and the stages of the
- * trampoline. */
-static void prepare_stamps(struct trace_ap_record *record)
-{
-    static const struct {
-        uint8_t code, slot;
-    } way[] = {
-#undef STAGE
-#define STAGE(code, name, mode, became, needs) {code, SLOT_##name},
-#include "../trampoline/stages.h"
-    };
-    for (uint16_t i = 0; i < TRACE_AP_ENTRIES; i++)
-        record->entries[i].index = i;
-    for (size_t i = 0; i < sizeof way / sizeof way[0]; i++)
-        if (TRACE_ON_WAY(way[i].code))
-            record->entries[way[i].slot].stage = way[i].code;
-}
-
-void trace_bsp_begin(struct percpu *cpu)
-{
-    struct trace_record *record = trace_bsp_record();
-    struct trace_entry *entries = paging_window(record->entries);
-    for (uint32_t i = record->count; i < record->capacity; i++)
-        entries[i].index = (uint16_t)i;
-    trace_adopt(cpu, record, entries + record->count,
-                entries + record->capacity);
-}
-
-void trace_move(uint64_t area, unsigned cpus)
-{
-    struct trace_control *c = phys_to_virt(area);
-    struct trace_ap_record *records =
-        (void *)((char *)phys_to_virt(area) + records_offset());
-    *c = *trace_control;
-    c->steal_after = tsc_cycles(TRACE_STEAL_AFTER_MS * 1000ull);
-    c->slots = cpus + UNEXPECTED_CPUS;
-    c->record_bytes = sizeof(struct trace_ap_record);
-    c->records = area + records_offset();
-
-    for (uint32_t slot = 0; slot < c->slots; slot++) {
-        struct trace_record *record = &records[slot].header;
-        memset(&records[slot], 0, sizeof records[slot]);
-        record->apic_id = TRACE_UNCLAIMED;
-        record->entries = area + records_offset() +
-                          slot * sizeof(struct trace_ap_record) +
-                          sizeof(struct trace_record);
-        record->capacity = TRACE_AP_ENTRIES;
-        record->control = (uint32_t)area;
-        record->owner = slot + 1;
-        if (c->sinks == TRACE_SINK_MEMORY)
-            prepare_stamps(&records[slot]);
-    }
-    /* The BSP keeps its longer history where it began. */
-    records[0].header = *trace_bsp_record();
-    records[0].header.control = (uint32_t)area;
-    this_cpu()->record = &records[0].header;
-    trace_control = c;
-}
-
-/* How many entries of a record were written: those that were only stamped are
- * not in its count. */
-static uint32_t written(const struct trace_record *record)
-{
-    const struct trace_entry *entries = paging_window(record->entries);
-    uint32_t count = atomic_load_explicit(&record->count, memory_order_acquire);
-    for (uint32_t i = record->capacity; i > count; i--)
-        if (entries[i - 1].tsc)
-            return i;
-    return count;
-}
-
-uint8_t trace_last_stage(uint32_t apic_id)
-{
-    struct trace_control *c = trace_control;
-    for (uint32_t slot = 0; slot < c->slots; slot++) {
-        struct trace_record *record =
-            paging_window(c->records + (uint64_t)slot * c->record_bytes);
-        if (record->apic_id != apic_id)
-            continue;
-        uint32_t count = written(record);
-        struct trace_entry *entries = paging_window(record->entries);
-        return count ? entries[(count - 1) & (record->capacity - 1)].stage : 0;
-    }
-    return 0;
-}
-
-uint16_t trace_segment(void)
-{
-    return (uint16_t)(((uint64_t)trace_control - DIRECT_MAP) >> 4);
-}
-#else
-struct trace_record *trace_bsp_record(void)
-{
-    return NULL;
-}
-
-size_t trace_area_size(unsigned cpus)
-{
-    (void)cpus;
-    return 0;
-}
-
-void trace_bsp_begin(struct percpu *cpu)
-{
-    (void)cpu;
-}
-
-void trace_move(uint64_t area, unsigned cpus)
-{
-    (void)area;
-    (void)cpus;
-    trace_control->steal_after = tsc_cycles(TRACE_STEAL_AFTER_MS * 1000ull);
-}
-
-uint8_t trace_last_stage(uint32_t apic_id)
-{
-    (void)apic_id;
-    return 0;
-}
-
-uint16_t trace_segment(void)
-{
-    return 0;
-}
-#endif

@@ -48,10 +48,11 @@ struct trace_control {
     uint64_t steal_after;  /* TSC cycles, below 2^40 */
     uint32_t steals;       /* how often the lock was stolen */
     uint32_t slots;        /* records that there are */
-    uint32_t claimed;      /* the next free slot */
+    uint32_t next;         /* real-mode segment of the next free slot */
     uint32_t record_bytes; /* from one record to the next */
     uint64_t records;      /* physical address of slot 0 */
-    uint64_t reserved[2];
+    uint32_t end;          /* real-mode segment of what follows the slots */
+    uint32_t reserved[3];
 };
 _Static_assert(sizeof(struct trace_control) == 64, "fixed by the protocol");
 
@@ -96,21 +97,27 @@ struct trace_record {
 _Static_assert(sizeof(struct trace_record) == 64, "fixed by the protocol");
 
 /*
- * The way that every AP takes through the trampoline: each of its stages has
- * an entry of its own in an AP's record, numbered in the order of the table.
- * A code that ends in e or f is where an AP leaves that way; its entry, like
- * that of the first stage in C, is the next after it.
+ * The way that every AP takes from its SIPI to work: each of its stages has an
+ * entry of its own in an AP's record, numbered in the order of the table.  A
+ * code that ends in e or f is where an AP leaves that way, in the trampoline;
+ * its entry is that of the stage that it does not come to.
  */
-#define TRACE_ON_WAY(code) ((code) < 0x80 && ((code)&15) < 0xe)
+#define TRACE_LEAVES(code) (((code)&15) >= 0xe)
+#define TRACE_ON_WAY(code)                                                     \
+    (((code) < 0x80 || ((code)&0xf0) == 0xa0) && !TRACE_LEAVES(code))
 enum trace_slot {
 #define STAGE(code, name, mode, became, needs)                                 \
     SLOT_##name, SLOT_AFTER_##name = SLOT_##name - !TRACE_ON_WAY(code),
 #include "../trampoline/stages.h"
 #undef STAGE
 };
-#define TRACE_WAY SLOT_AP_C
+#define TRACE_WAY (SLOT_AP_INTERRUPTS + 1)
 
 struct trace_ap_record {
     struct trace_record header;
     struct trace_entry entries[TRACE_AP_ENTRIES];
 };
+
+/* Segments are counted in these. */
+#define TRACE_PARAGRAPH 16
+_Static_assert(sizeof(struct trace_ap_record) % TRACE_PARAGRAPH == 0, "");

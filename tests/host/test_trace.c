@@ -147,9 +147,9 @@ static void stamps_fill_the_ring_and_go_round(void **state)
     struct trace_ap_record *r = &records[0];
     for (uint16_t i = 0; i < TRACE_AP_ENTRIES; i++)
         r->entries[i].index = i;
-    trace_adopt_ap(&cpu, &r->header);
+    cpu.record = &r->header;
 
-    unsigned first = TRACE_WAY + 1, last = TRACE_AP_ENTRIES + 3;
+    unsigned first = TRACE_WAY, last = TRACE_AP_ENTRIES + 3;
     for (unsigned i = first; i < last; i++) {
         STAGE_WITH(BSP_AP_SEEN, i);
         assert_int_equal(r->header.count, i < TRACE_AP_ENTRIES ? 0 : i + 1);
@@ -167,7 +167,25 @@ static void stamps_fill_the_ring_and_go_round(void **state)
     assert_int_equal(records[1].header.apic_id, 0x13);
 }
 
-static void every_stage_of_the_trampoline_has_its_own_entry(void **state)
+static void an_ap_stamps_its_way_where_the_stages_stand(void **state)
+{
+    begin();
+    trace_choose_sinks(TRACE_SINK_MEMORY);
+    STAGE_AT(&records[0].header, AP_GS);
+    STAGE_AT(&records[0].header, AP_INTERRUPTS);
+    for (unsigned i = 0; i < TRACE_AP_ENTRIES; i++)
+        assert_int_equal(!records[0].entries[i].tsc,
+                         i != SLOT_AP_GS && i != SLOT_AP_INTERRUPTS);
+    assert_int_equal(records[0].header.count, 0);
+    /* With frames the entries are taken in turn. */
+    trace_choose_sinks(TRACE_SINKS_ALL);
+    STAGE_AT(&records[0].header, AP_GS);
+    assert_int_equal(records[0].header.count, 1);
+    assert_int_equal(records[0].entries[0].stage, STAGE_AP_GS);
+    assert_true(port_e9.size);
+}
+
+static void every_stage_of_an_ap_has_its_own_entry(void **state)
 {
     unsigned next = 0;
 #undef STAGE
@@ -176,7 +194,7 @@ static void every_stage_of_the_trampoline_has_its_own_entry(void **state)
         assert_int_equal(SLOT_##name, next++);
 #include "../trampoline/stages.h"
     assert_int_equal(next, TRACE_WAY);
-    assert_int_equal(SLOT_AP_UNKNOWN, TRACE_WAY);
+    assert_int_equal(SLOT_AP_UNKNOWN, SLOT_AP_C);
     assert_true(TRACE_WAY + 8 < TRACE_AP_ENTRIES);
 }
 
@@ -260,7 +278,8 @@ int main(void)
         cmocka_unit_test(the_history_keeps_the_newest),
         cmocka_unit_test(the_longest_frame_fits),
         cmocka_unit_test(stamps_fill_the_ring_and_go_round),
-        cmocka_unit_test(every_stage_of_the_trampoline_has_its_own_entry),
+        cmocka_unit_test(an_ap_stamps_its_way_where_the_stages_stand),
+        cmocka_unit_test(every_stage_of_an_ap_has_its_own_entry),
         cmocka_unit_test(frames_of_many_writers_stay_whole),
         cmocka_unit_test(a_lock_that_nobody_gives_back_is_stolen),
         cmocka_unit_test(a_dead_uart_does_not_stop_a_cpu),

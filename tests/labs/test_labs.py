@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from debug.failures.table import ROWS
-from debug.labs.diagnose import diagnose, objection
+from debug.labs.diagnose import diagnose, objection, settled
 from debug.labs.lab import CERTAINTIES, EMULATORS, ids, load
 from debug.labs.workshop import apply_patch
 from debug.report import text
@@ -46,3 +46,20 @@ def test_the_lab_is_called_by_its_name(lab_id: str, emulator: str) -> None:
     diagnosis = diagnose(lab, emulator)
     wrong = objection(diagnosis, expected)
     assert wrong is None, f"{wrong}\n\n{text.render(diagnosis)}"
+
+
+def test_a_boot_is_over_when_nothing_more_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    lab = load("barrier-counts-too-many")
+    over = settled(lab)
+    assert not over.is_over(), "the firmware is silent"
+    over.take(b"@00:c7=4.f*ae\n")
+    now += lab.settles + 1
+    assert not over.is_over(), "the kernel may wait for a CPU"
+    now += lab.timeout / 2
+    assert over.is_over()
+    over.take(b"4 of 4 CPUs online\n")
+    assert not over.is_over()
+    now += lab.settles + 1
+    assert over.is_over()

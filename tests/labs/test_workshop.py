@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from debug.kernel.machine import ROOT
-from debug.labs.lab import Lab, load
+from debug.labs import workshop
+from debug.labs.lab import Lab, LabError, load
 from debug.labs.workshop import CONFIG, build
 
 # One that touches a file, and one whose header is read by C, NASM and the linker script.
@@ -33,3 +34,15 @@ def test_both_are_the_same_kernel(lab_id: str, tmp_path: Path) -> None:
     (ROOT / "build" / whole / "tree").mkdir(parents=True)  # which says that it has begun
     lab = load(lab_id)
     assert _loaded(lab, begun, tmp_path) == _loaded(lab, whole, tmp_path)
+
+
+def test_a_lab_on_changed_sources_gets_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(workshop, "SOURCES", ("trampoline",))
+    monkeypatch.setattr(workshop, "changed_sources", lambda: "changed in this tree: src/kmain.c")
+    with pytest.raises(LabError) as told:
+        workshop.apply_patch(load("sti-before-idt"), tmp_path / "tree")  # it changes src/kmain.c
+    assert str(told.value) == (
+        "sti-before-idt: its patch does not fit these sources; changed in this tree: src/kmain.c"
+    )

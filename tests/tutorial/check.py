@@ -18,6 +18,7 @@ from debug.cli.observe import Wishes, observe
 from debug.evidence import StageEvent
 from debug.explain.model import Explanation, Status
 from debug.kernel.arrival import Arrival
+from debug.kernel.checkout import changed_sources
 from debug.kernel.demo import watch
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
 from debug.stages.elf import table_for
@@ -133,7 +134,7 @@ def check(exercise: Exercise, kernel: Kernel) -> int:
             print(f"{exercise.chapter}: not yet\n  {wrong}")
             if boot.options:
                 print(f"  booted with: {boot.options}")
-            if changed := host.changed_sources():
+            if changed := changed_sources():
                 print(f"  {changed}")
             return ExitCode.DAMAGED
     print(f"{exercise.chapter}: as expected")

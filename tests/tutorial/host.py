@@ -12,12 +12,9 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Iterable, Optional
 
-from debug.kernel.machine import ROOT
-
-SOURCES = ("src", "trampoline", "bochsrc")
+from debug.kernel.checkout import changed_sources
 
 
 @dataclass(frozen=True)
@@ -87,24 +84,6 @@ def others() -> list[str]:
     """A sentence for each program that is missing or of another version."""
     said = (sentence(program, version(program)) for program in PROGRAMS.values())
     return [line for line in said if line is not None]
-
-
-def changed_sources(tree: Path = ROOT) -> Optional[str]:
-    """Which sources differ from the checkout, and how to get them back; None if none do."""
-    if shutil.which("git") is None:
-        return None
-    done = subprocess.run(
-        ["git", "-C", str(tree), "status", "--porcelain", "-uno", "--", *SOURCES],
-        capture_output=True,
-        text=True,
-    )
-    names = [line[3:] for line in done.stdout.splitlines()]
-    if done.returncode or not names:
-        return None
-    return (
-        f"changed in this tree: {', '.join(names)}; if that is an earlier chapter's change,"
-        " make pristine takes it back"
-    )
 
 
 def reasons() -> list[str]:

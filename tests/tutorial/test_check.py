@@ -13,6 +13,7 @@ from debug.cli.errors import CommandError
 from debug.evidence import StageEvent
 from debug.explain.model import Explanation, Status, Step
 from debug.kernel.arrival import Arrival, all_arrived
+from debug.kernel.checkout import changed_sources
 from debug.stages.checksum import encode
 from debug.stages.elf import table_for
 from debug.stages.lanes import lanes
@@ -104,7 +105,7 @@ def test_another_emulator_gets_one_sentence(installed: Optional[str], piece: str
 
 
 def test_an_earlier_change_gets_one_sentence(tmp_path: Path) -> None:
-    assert host.changed_sources(tmp_path) is None  # no checkout
+    assert changed_sources(tmp_path) is None  # no checkout
     git = ("git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@localhost")
     (tmp_path / "src").mkdir()
     source = tmp_path / "src" / "kmain.c"
@@ -112,9 +113,9 @@ def test_an_earlier_change_gets_one_sentence(tmp_path: Path) -> None:
     for command in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "as cloned")):
         subprocess.run([*git, *command], check=True)
     (tmp_path / "trace.txt").write_text("what a chapter's command leaves\n")
-    assert host.changed_sources(tmp_path) is None
+    assert changed_sources(tmp_path) is None
     source.write_text("int b;\n")
-    said = host.changed_sources(tmp_path)
+    said = changed_sources(tmp_path)
     assert said is not None and "src/kmain.c" in said and "make pristine" in said
     assert "\n" not in said
 

@@ -16,6 +16,7 @@ from debug.explain.findings.arrival import (
     KernelGaveUp,
     NeverExecuted,
     PageAltered,
+    PageEndsEarly,
     PageOverwritten,
     SentAstray,
     ShortMpTable,
@@ -83,6 +84,7 @@ from debug.explain.findings.state import (
     Spinning,
     StackState,
     WaitsFor,
+    WrittenEnd,
 )
 from debug.explain.model import Finding
 
@@ -139,6 +141,7 @@ __all__ = [
     "OutsideMemory",
     "PageFault",
     "PageAltered",
+    "PageEndsEarly",
     "PageOverwritten",
     "PanicMessage",
     "PicOnExceptions",
@@ -155,6 +158,7 @@ __all__ = [
     "SipiVectorWrong",
     "Spinning",
     "WaitsFor",
+    "WrittenEnd",
     "StackState",
     "StageReached",
     "StartedAgain",

@@ -178,6 +178,21 @@ class PageAltered(Finding):
 
 
 @dataclass(frozen=True)
+class PageEndsEarly(Finding):
+    """The page holds zeros where the trampoline's pseudo-descriptor or GDT should be."""
+
+    page: int
+    what: str  # the part that is not there
+    offset: int  # where it should be
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"{self.what} of the trampoline should be at {self.page + self.offset:#x}: the page holds"
+            " zeros there",
+        )
+
+
+@dataclass(frozen=True)
 class FarJumpAstray(Finding):
     """A far jump in the trampoline whose target holds no code."""
 

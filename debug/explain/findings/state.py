@@ -180,6 +180,20 @@ class HaltedForever(Finding):
 
 
 @dataclass(frozen=True)
+class WrittenEnd(Finding):
+    """CLI and HLT side by side, executed after a last line that tells of no trouble."""
+
+    where: str
+    said: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CLI and HLT stand side by side at {self.where}: it is no wait that forgot its STI",
+            f'the last line on its console or screen is "{self.said}"',
+        )
+
+
+@dataclass(frozen=True)
 class SharedStack(Finding):
     """Two CPUs whose stack pointers lie in the same page."""
 

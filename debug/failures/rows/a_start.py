@@ -172,7 +172,7 @@ ROWS = (
         "a CPU has this APIC ID",
         "start only MADT entries with the enabled flag; online-capable ones are empty sockets",
         "Processor Local APIC Structure",
-        chapters.WAKING,
+        chapters.FINDING_CPUS,
         ("AP0-10",),
         _no_such_cpu,
         ("madt-disabled-cpus",),
@@ -215,7 +215,7 @@ ROWS = (
         "the CPU was online before",
         "wait longer: a host that runs many CPUs on few can hold one back for 100 ms and more",
         "MP Initialization Protocol Algorithm for MP Systems",
-        chapters.WAKING,
+        chapters.TOGETHER,
         ("AP4-10",),
         _abandoned,
         (

@@ -141,7 +141,7 @@ ROWS = (
         "find the AP's block by comparing APIC IDs, never by using one as an index; one flag for"
         " each CPU",
         "Local APIC ID",
-        chapters.WAKING,
+        chapters.FINDING_CPUS,
         ("AP4-03", "AP4-11", "AP4-17"),
         _not_seen,
         ("apic-id-as-index",),
@@ -155,7 +155,7 @@ ROWS = (
         "the BSP had given it up",
         "give each CPU a block that it finds by its full APIC ID, written before its INIT",
         "Local APIC ID",
-        chapters.TRAMPOLINE,
+        chapters.TOGETHER,
         ("AP4-03", "AP4-04", "AP4-16", "AP0-20"),
         _block_taken,
     ),
@@ -185,7 +185,7 @@ ROWS = (
         "set bit 8 of SVR on every CPU, before its LVT entries are unmasked: while it is 0 the"
         " hardware keeps them masked",
         "Spurious Interrupt",
-        chapters.WAKING,
+        chapters.WORKING,
         ("AP4-12", "AP4-18"),
         _software_off,
         ("ap-apic-not-enabled",),

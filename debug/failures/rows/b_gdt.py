@@ -250,7 +250,7 @@ ROWS = (
         "L is 1 and D is 0",
         "clear D (bit 54): flags nibble 0xa, not 0xe",
         "Segment Descriptors",
-        chapters.LONG_MODE,
+        chapters.STRICTER,
         ("LM-03",),
         _both_bits,
         ("ap-code-l-and-d",),

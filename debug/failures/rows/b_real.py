@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import Evidence
+from debug.evidence import Ending, Evidence
 from debug.explain import stages as stage
 from debug.explain.findings import (
     BadControlWrite,
+    ConsoleSays,
     Contents,
     ExecutingFiller,
     FarJumpAstray,
@@ -20,6 +21,7 @@ from debug.explain.findings import (
     ModeTrap,
     ModeTrapKind,
     OutsideMemory,
+    PageEndsEarly,
     SelectorFault,
     SentAstray,
     SipiReceived,
@@ -35,7 +37,16 @@ from debug.x86.refusals import Check
 _LONG_CODE = 1 << 53  # a descriptor's L bit
 
 
+_RAN_OFF = (  # QEMU 7.2 ends with an assertion there
+    "QEMU asserts that where code runs from RAM on into a page that is none: off the end of RAM, or"
+    " from 0x9ffff into VGA's window"
+)
+
+
 def _zeros(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    for told in explanation.all(ConsoleSays):
+        if told.topic == "ran-off-ram" and evidence.ending is Ending.EMULATOR_DIED:
+            return likely(told, extra=(_RAN_OFF,))
     filler = next(
         (f for f in explanation.all(ExecutingFiller) if f.contents is not Contents.INT3), None
     )
@@ -67,7 +78,14 @@ def _poison(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _incomplete(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """The AP runs on a filler within the page that it was started in, and the page begins well."""
+    """The AP runs on a filler within the page that it was started in, and the page begins well.
+
+    Or it found zeros where the page should have its GDT, or the pseudo-descriptor of that.
+    """
+    for fault in explanation.all(SelectorFault):
+        for ends in explanation.all(PageEndsEarly):
+            if fault.base_suspect and (fault.rip or 0) & ~0xFFF == ends.page:
+                return likely(fault, ends)
     for filler in explanation.all(ExecutingFiller):
         page = filler.rip & ~0xFFF
         sent = [f for f in explanation.all(SipiReceived, filler.cpu) if f.vector << 12 == page]
@@ -177,15 +195,17 @@ ROWS = (
         "only a part of the trampoline is in its page",
         Place.REAL16,
         ("AP dies half-way through the trampoline", "AP runs into int3 or zeros"),
-        "the CPU executes a filler within the page whose first code it ran",
+        "the CPU executes a filler within the page whose first code it ran, or the page holds zeros"
+        " where its LGDT reads the operand, or where that says the GDT is",
         "the page holds the whole image",
-        "copy the image by its linker symbols (end minus start), and keep all of its sections in it",
+        "copy the image by its linker symbols (end minus start), keep all of its sections in it, and fill"
+        " in before the SIPI what is filled in at run time",
         "MP Initialization Protocol Algorithm for MP Systems",
         chapters.TRAMPOLINE,
         ("AP1-12", "BLD-01"),
         _incomplete,
         ("trampoline-truncated",),
-        over=("trampoline-altered", "executing-zeros", "executing-poison"),
+        over=("trampoline-altered", "executing-zeros", "executing-poison", "gdt-base-wrong"),
     ),
     Row(
         "executing-poison",

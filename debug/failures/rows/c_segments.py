@@ -122,7 +122,7 @@ ROWS = (
         "the descriptor lies within the limit",
         "reserve two entries for the TSS in 64-bit mode, and count both in the limit",
         "TSS Descriptor in 64-bit mode",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("TSS-01",),
         _fault((SelectorUse.LTR,), Check.BEYOND_LIMIT),
         ("ltr-beyond-gdt",),
@@ -136,7 +136,7 @@ ROWS = (
         "the type is 0x9",
         "give every CPU a TSS and a GDT entry of its own",
         "LTR-Load Task Register",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("TSS-02",),
         _fault((SelectorUse.LTR,), Check.BUSY),
         ("tss-shared",),
@@ -150,7 +150,7 @@ ROWS = (
         "the descriptor is a present, available TSS",
         "write all 16 bytes of the descriptor: type 0x89, base bits 63:32 in the upper half",
         "TSS Descriptor in 64-bit mode",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("TSS-03",),
         _fault(
             (SelectorUse.LTR,),
@@ -171,7 +171,7 @@ ROWS = (
         "pop the error code before iret, keep pushes and pops in balance, and use iretq in 64-bit"
         " code",
         "IRET/IRETD/IRETQ-Interrupt Return",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-11", "LM-08", "TSS-06"),
         _fault(
             (SelectorUse.IRET,),

@@ -207,7 +207,7 @@ ROWS = (
         "EFER.LMA is 1 and CR3[11:0] is 0",
         "set PCIDE in 64-bit mode, as the last step",
         "Process-Context Identifiers (PCIDs)",
-        chapters.LONG_MODE,
+        chapters.STRICTER,
         ("PG-18",),
         _control(Check.PCIDE),
         ("ap-pcide-early",),

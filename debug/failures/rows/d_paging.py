@@ -137,6 +137,22 @@ def _reason(*reasons: Reason) -> Matcher:
 
 
 _FRAME = 0x000F_FFFF_FFFF_F000  # an entry's address
+_P, _RW, _PS = 1 << 0, 1 << 1, 1 << 7
+_UPPER = 0x7FF0_0000_0000_0000  # bits of an entry that software uses at most, NX apart
+
+
+def _present_bit(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The entry that ended the walk of a fatal fault lacks P alone."""
+    fault = explanation.first(PageFault, explanation.culprit)
+    if fault is None or fault.reason is not Reason.NOT_PRESENT or fault.entry is None:
+        return None
+    entry = fault.entry
+    filled = entry & _RW and (entry & _FRAME or entry & _PS) and not entry & (_P | _UPPER)
+    if not filled or _garbage(evidence, fault) or not explanation.chain:
+        return None
+    if explanation.first(LongModeMissing, fault.cpu) is not None:
+        return None  # the walk is that of another mode's tables
+    return likely(fault, extra=(f"with P it would be {entry | _P:#x}",))
 
 
 def _garbage(evidence: Evidence, fault: PageFault) -> bool:
@@ -229,6 +245,20 @@ ROWS = (
         ("PG-04", "AP2-03"),
         _identity,
         ("ap-identity-map-missing", "bsp-identity-map-missing"),
+    ),
+    Row(
+        "present-bit-missing",
+        "an entry of the page tables is filled in, but for its P bit",
+        Place.PAGING,
+        ("PDE is 0x82", "entry ends in 2 instead of 3", "not present, though the entry is not 0"),
+        "the entry that ended the walk has R/W and an address, or R/W and PS, and P is 0",
+        "the entry is 0, or none of the kernel's",
+        "set bit 0: a table's entry ends in 3, a large page's in 83",
+        "4-Level Paging and 5-Level Paging",
+        chapters.PAGING,
+        (),
+        _present_bit,
+        over=("identity-map-missing", "higher-half-unmapped", "page-fault-undelivered"),
     ),
     Row(
         "nxe-missing",

@@ -142,7 +142,7 @@ ROWS = (
         chapters.PAGING,
         ("LM-06", "PG-05"),
         told_by(SlotBeside, PageFault, certainty=Certainty.LIKELY),
-        over=("page-fault-undelivered", "exception-without-idt"),
+        over=("higher-half-unmapped", "page-fault-undelivered", "exception-without-idt"),
     ),
     Row(
         "large-page-bit-missing",
@@ -222,7 +222,7 @@ ROWS = (
         "each level leads to the next lower one",
         "CR3 → PML4 → PDPT → PD → PT: check which table each address written is that of",
         "4-Level Paging and 5-Level Paging",
-        chapters.PAGING,
+        chapters.EXCEPTIONS,
         ("PG-05", "PG-13"),
         _skipped,
         ("bsp-level-skipped", "bsp-cr3-names-pdpt"),

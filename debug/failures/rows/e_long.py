@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import Evidence
+from debug.evidence import Evidence, Registers
 from debug.explain import stages as stage
 from debug.explain.findings import (
     FatalException,
@@ -24,6 +24,7 @@ from debug.failures.row import Match, Place, Row, certain, likely, possible
 from debug.x86.page_entries import Reason
 
 _HIGHER_HALF = 0xFFFF_8000_0000_0000
+_HALF_OF_32 = 0x8000_0000
 _KERNEL_BASES = (  # where kernels map physical memory from 0 on
     *(0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_C000_0000, 0xFFFF_FF80_0000_0000),
     *(0xFFFF_8000_0000_0000, 0x8000_0000, 0xC000_0000),
@@ -73,15 +74,31 @@ def _entry_truncated(evidence: Evidence, explanation: Explanation) -> Optional[M
 
 def _higher_half(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for fault in explanation.all(PageFault):
-        high = fault.address >= _HIGHER_HALF and fault.reason is Reason.NOT_PRESENT
-        if not high or not fault.cr3 or fault.role in (Role.IDT, Role.GDT, Role.TSS):
+        if fault.reason is not Reason.NOT_PRESENT or fault.role in (Role.IDT, Role.GDT, Role.TSS):
             continue
+        top = fault.depth >= 4
+        if not fault.cr3 or not fault.address >= _HIGHER_HALF:
+            view, top = explanation.view(fault.cpu), fault.level.startswith("PD[")
+            legacy = view is not None and view.mode == "32-bit protected mode"
+            if not (fault.cr3 and legacy and top and fault.address >= _HALF_OF_32):
+                continue
         differs = _maps(explanation, fault.cpu)
         if differs is not None and fault.role is not Role.STACK:
             return certain(fault, differs)
-        if fault.depth >= 4 and fault.role is not Role.STACK:
-            return certain(fault) if fault.role is Role.FETCH else likely(fault)
+        if top and fault.role is Role.FETCH:
+            return certain(fault)
+        if top and fault.role is not Role.STACK:
+            known = evidence.symbols.lookup(fault.address) is not None
+            lives = known or any(_lives_high(cpu.registers) for cpu in evidence.cpus)
+            return likely(fault) if lives else possible(fault)  # or the pointer is garbage
     return None
+
+
+def _lives_high(registers: Registers) -> bool:
+    """Whether a CPU's code, stack or tables are in the higher half: there is one."""
+    tables = (registers.gdtr, registers.idtr)
+    named = [registers.rip, registers.get("rsp"), *(t.base for t in tables if t is not None)]
+    return any(value is not None and value >= _HIGHER_HALF for value in named)
 
 
 def _entry_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -235,7 +235,7 @@ ROWS = (
         "every CPU has a stack of its own",
         "give every AP a block of its own, found by APIC ID, before any of them is started",
         "MP Initialization Protocol Algorithm for MP Systems",
-        chapters.STACKS,
+        chapters.TOGETHER,
         ("AP4-02", "AP4-16", "AP0-17"),
         _shared,
         ("aps-share-stack",),

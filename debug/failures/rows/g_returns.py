@@ -91,7 +91,7 @@ ROWS = (
         "the instruction is IRETQ",
         "write iretq: iret alone is assembled without REX.W",
         "IRET/IRETD/IRETQ-Interrupt Return",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-11",),
         told_by(ShortIret),
         over=("iret-frame-bad", "handler-faults", "selector-beyond-gdt", "gate-selector-bad"),
@@ -121,7 +121,7 @@ ROWS = (
         "give interrupt gates the type 14 (0x8e with P and DPL 0): a 16-bit gate pushes words of 16 bits,"
         " and a task gate needs a TSS",
         "IDT Descriptors",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-06",),
         _other_kind,
         over=("iret-frame-bad", "selector-beyond-gdt", "exception-undelivered"),
@@ -136,7 +136,7 @@ ROWS = (
         "end the handler with iretq (iret in 32-bit code); in C only a stub in assembler, or a function"
         " with the attribute interrupt, can be one",
         "IRET/IRETD/IRETQ-Interrupt Return",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-11",),
         _left,
         over=("halted-forever",),

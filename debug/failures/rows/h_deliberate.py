@@ -17,6 +17,7 @@ from debug.explain.findings import (
     IdtState,
     IdtStatus,
     PanicMessage,
+    WrittenEnd,
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -50,7 +51,9 @@ def _said(topic: str) -> Matcher:
 
 def _announced(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     told = next((f for f in explanation.all(ConsoleSays) if f.topic == "halted"), None)
-    halted = explanation.all(HaltedForever)
+    halted, ended = explanation.all(HaltedForever), explanation.all(WrittenEnd)
+    if told is None and ended and explanation.status is Status.HEALTHY:
+        return likely(*ended[:2], cpu=ended[0].cpu)
     if told is None or not halted:
         return None
     if explanation.first(PanicMessage) or explanation.first(ExceptionReported):
@@ -82,11 +85,12 @@ def _by_triple_fault(evidence: Evidence, explanation: Explanation) -> Optional[M
 ROWS = (
     Row(
         "halted-on-purpose",
-        "the guest says that it halts, and does",
+        "the guest ends by halting",
         Place.END,
         ("System halted", "it is now safe to turn off the computer"),
-        "the console announces the halt, and CPUs halt with interrupts off",
-        "nothing was announced",
+        "CPUs halt with interrupts off, and the console announced it, or CLI and HLT stand side by side and"
+        " the last line that was written tells of no trouble",
+        "nothing was written, or an exception came before",
         "nothing: it is an end; to end the emulator too, power off or write to its exit port",
         "HLT-Halt",
         chapters.FIRST_LIGHT,

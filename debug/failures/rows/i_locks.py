@@ -37,7 +37,7 @@ ROWS = (
         "take locks in one order everywhere; where that can't be, take the second with a try and"
         " give the first back if it fails",
         "PAUSE-Spin Loop Hint",
-        chapters.TOGETHER,
+        chapters.WORKING,
         ("AP4-08",),
         _reported(LockTrouble.CIRCLE),
         ("spinlocks-in-two-orders", "mutexes-in-two-orders"),
@@ -53,7 +53,7 @@ ROWS = (
         "split the function: an outer one that takes the lock, and an inner one for callers that"
         " hold it; with interrupts off where a handler takes it too",
         "PAUSE-Spin Loop Hint",
-        chapters.TOGETHER,
+        chapters.WORKING,
         ("AP4-08",),
         _reported(LockTrouble.TWICE),
         ("spinlock-taken-twice",),
@@ -83,7 +83,7 @@ ROWS = (
         "hold one lock from the look at the condition until the thread is in the queue, and take it"
         " to change the condition; on a CPU that halts: cli, look, sti; hlt",
         "HLT-Halt",
-        chapters.TOGETHER,
+        chapters.WORKING,
         ("IRQ-07",),
         _reported(LockTrouble.WAKE_UP_LOST),
         ("wake-up-lost",),

@@ -226,7 +226,7 @@ ROWS = (
         "every CPU has loaded an IDT",
         "execute lidt on every CPU: the register is per CPU, the table can be shared",
         "Interrupt Descriptor Table (IDT)",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("AP4-06",),
         _without_idt,
         ("ap-idt-not-loaded",),

@@ -167,7 +167,7 @@ ROWS = (
         "let the handler clear the cause at the device before it acknowledges the interrupt"
         " controller; give a timer a longer period than its handler takes",
         "",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("HANG-01",),
         _flood,
         over=(*_OVER, "flag-never-set", "lock-not-released", "cpu-there-not-seen", "ap-missing"),
@@ -195,7 +195,7 @@ ROWS = (
         "the address changes between them",
         "a fault returns to its instruction: the handler must remove the cause, or not return",
         "Program-Error Exceptions",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("HANG-01",),
         _returns,
     ),
@@ -238,7 +238,7 @@ ROWS = (
         "sti before the wait (with the IDT, the interrupt controller and the timer set up), or poll the"
         " device itself; a counter of CPUs must count those that exist",
         "Masking Maskable Hardware Interrupts",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("HANG-01", "HANG-04"),
         _masked,
         over=_OVER,

@@ -84,7 +84,7 @@ ROWS = (
         "let no interrupt in before the frame of the one before is popped: EOI late, no sti on the"
         " way out, switch tasks with interrupts off",
         "Masking Maskable Hardware Interrupts",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         (),
         _by_clues,
         over=("stack-overflow",),

@@ -89,7 +89,7 @@ ROWS = (
         " holds, or it never reached the place where it takes interrupts; serve incoming calls while"
         " waiting, and call no CPU that is not online",
         "Interrupt Command Register (ICR)",
-        chapters.TOGETHER,
+        chapters.WORKING,
         ("AP4-08", "AP4-12"),
         _unanswered,
         ("ipi-not-answered",),
@@ -119,7 +119,7 @@ ROWS = (
         "unmask the LVT entry after the APIC's software-enable bit (SVR bit 8) is set, write a count"
         " or deadline after the mode, send an EOI at the end of each tick",
         "APIC Timer",
-        chapters.TOGETHER,
+        chapters.WORKING,
         ("AP4-18", "HANG-04"),
         _no_tick,
         ("timer-never-ticks",),
@@ -134,7 +134,7 @@ ROWS = (
         "look at RSP in the report: the frame of the first exception is pushed there; if that is"
         " sound, look at the gate of the first exception",
         "Interrupt 8-Double Fault Exception (#DF)",
-        chapters.EXCEPTIONS,
+        chapters.INTERRUPTS,
         ("IDT-01",),
         _double_fault,
         ("ap-double-fault",),

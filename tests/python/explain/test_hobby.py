@@ -125,6 +125,57 @@ def test_a_kernel_that_panicked_did_not_halt_on_purpose() -> None:
     assert named(machine)[1][0][0] != "halted-on-purpose"
 
 
+def test_an_instruction_that_is_neither_executed_nor_refused_is_named() -> None:
+    """QEMU 7.2 stays at a MOV to CR4 with a reserved bit, and raises nothing."""
+
+    def writes_cr4(value: int, moved: bool) -> Machine:
+        machine = bsp_at("0f 22 e0 eb fb")  # mov cr4, rax; jmp
+        here = replace(
+            machine.bsp.registers, general={**machine.bsp.registers.general, "rax": value}
+        )
+        machine.bsp = replace(machine.bsp, registers=here, moved=moved)
+        return machine
+
+    stays = named(writes_cr4(1 << 30 | 0x20, False))
+    assert stays == ("hang", [("control-reserved-bits", "certain")])
+    for other in (writes_cr4(0x20, False), writes_cr4(1 << 30 | 0x20, True)):
+        assert "control-reserved-bits" not in dict(named(other)[1])
+
+
+def halted_at(code: str, at: int, said: str = "hello") -> Machine:
+    """Every CPU that runs the kernel has executed the HLT before offset `at`, and is masked."""
+    machine = Machine()
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    machine.console = f"Booting from ROM..\n{said}\n"
+    here = registers(rip=KERNEL + 0x3000 + at, rflags=MASKED, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=here, halted=True)
+    return machine.stop(registers("prot32", rip=0xFD09A), halted=True)
+
+
+def test_cli_and_hlt_side_by_side_after_a_last_line_are_an_end() -> None:
+    for code, at in (("fa f4 eb fd", 2), ("90 fa f4 eb fc", 3), ("fa 90 f4 eb fb", 3)):
+        assert named(halted_at(code, at)) == ("healthy", [("halted-on-purpose", "likely")]), code
+    # A wait that forgot its STI, a loop that does something before CLI.
+    for code, at in (("fb 90 f4 eb fd", 3), ("90 90 f4 eb fb", 3)):
+        assert named(halted_at(code, at))[1] == [("halted-forever", "likely")], code
+
+
+def test_an_end_after_a_complaint_or_without_a_word_may_be_none() -> None:
+    for said in ("", "no ACPI tables", "Error 3", "cannot allocate", "init failed"):
+        assert named(halted_at("fa f4", 2, said))[0] == "hang", said
+
+
+def test_a_handler_that_halts_is_no_end() -> None:
+    machine = halted_at("fa f4", 2)
+    at = registers(rip=KERNEL + 0x3100, rflags=ENABLED, rsp=KERNEL + 0x9100)
+    machine.events = [ExceptionEvent(EventKind.EXCEPTION, 6, at, None, None, 0)]
+    assert named(machine)[0] == "hang"
+    machine = halted_at("fa f4", 2)
+    frame = struct.pack("<5Q", KERNEL + 1, CODE64, ENABLED, KERNEL + 0x9028, DATA)
+    machine.ram.write(KERNEL_PHYSICAL + 0x9000, frame)
+    assert named(machine)[0] == "hang"
+
+
 def test_an_endless_jump_with_interrupts_on_may_be_meant() -> None:
     assert named(bsp_at("eb fe"))[1][0] == ("endless-jump", "certain")
     assert named(bsp_at("eb fe", ENABLED))[1][0] == ("endless-jump", "possible")

@@ -130,12 +130,12 @@ def points_to(cr3: int) -> Machine:
     return machine.kill(regs, 14, 0, 0x8103, cpu=0)
 
 
-def jumps_high(slot: int) -> Machine:
+def jumps_high(slot: int, entry: int = 0x83) -> Machine:
     """32-bit paging: 4 MiB at this entry of the directory, and the code is at 3 GiB, entry 768."""
     machine = Machine()
     root = 0x700000
     machine.ram.write(root, struct.pack("<I", 0x83))
-    machine.ram.write(root + slot * 4, struct.pack("<I", 0x83))
+    machine.ram.write(root + slot * 4, struct.pack("<I", entry))
     paging = {"cr0": 0x80000011, "cr3": root, "cr4": 0x10}
     regs = registers("prot32", rip=0xC0101234, cs=FLAT, idtr=NULL_IDT, rsp=0x9000, **paging)
     return machine.kill(regs, 14, 0, 0xC0101234, cpu=0)
@@ -221,5 +221,17 @@ CASES = (
     ),
     Case("interrupt-cannot-come", "likely", lambda: sleeps(HALT_ON_FLAG), lambda: sleeps(IDLE)),
     Case("table-slot-wrong", "likely", lambda: jumps_high(767), lambda: jumps_high(765)),
+    Case(
+        "present-bit-missing",
+        "likely",
+        lambda: jumps_high(768, 0x82),
+        lambda: jumps_high(768, 0),
+    ),
+    Case(
+        "higher-half-unmapped",
+        "certain",
+        lambda: jumps_high(768, 0),
+        lambda: jumps_high(768, 0x82),
+    ),
     Case("cr3-frame-number", "certain", lambda: points_to(0x10), lambda: points_to(0x11)),
 )

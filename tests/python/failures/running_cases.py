@@ -191,7 +191,15 @@ def told(line: str) -> Callable[[], Machine]:
     return machine
 
 
+_ASSERTS = "translator.c:175: translator_access: Assertion `{}' failed."
+
 CASES = (
+    Case(
+        "executing-zeros",
+        "likely",
+        told(_ASSERTS.format("phys_page != -1")),
+        told(_ASSERTS.format("base != NULL")),
+    ),
     Case(
         "cpus-wait-for-each-other",
         "possible",

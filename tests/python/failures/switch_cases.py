@@ -63,6 +63,17 @@ def truncated(**values: object) -> Machine:
     return machine.stop(registers("prot32", rip=CODE, idtr=NULL_IDT, **values), moved=True)
 
 
+def loads_from_page(data: bytes) -> Machine:
+    """`lgdt [0x90]` of the AP's page loaded what is there, and the far jump was refused."""
+    machine = at(bytes.fromhex("66 ea 80 80 00 00 08 00"), *IN_PROTECTED, place=TRAMPOLINE + 0x40)
+    machine.ram.write(TRAMPOLINE, bytes.fromhex("0f 01 16 90 00"))
+    machine.ram.write(TRAMPOLINE + 0x80, bytes(0x40))
+    machine.ram.write(TRAMPOLINE + 0x90, data)
+    gdtr = TableRegister(int.from_bytes(data[2:], "little"), int.from_bytes(data[:2], "little"))
+    regs = registers("prot16", rip=0x40, gdtr=gdtr, idtr=NULL_IDT)
+    return machine.kill(regs, 13, 8)
+
+
 # Real mode and the switches.
 
 
@@ -171,6 +182,19 @@ CASES = (
         "certain",
         truncated,
         lambda: truncated(cs=segment(0x18, flags=0x809B00)),
+    ),
+    # An operand that is there, and leads to where no GDT is.
+    Case(
+        "trampoline-incomplete",
+        "likely",
+        lambda: loads_from_page(bytes(6)),
+        lambda: loads_from_page(struct.pack("<HI", 0x1F, 0x200000)),
+    ),
+    Case(
+        "trampoline-incomplete",
+        "likely",
+        lambda: loads_from_page(struct.pack("<HI", 0x1F, TRAMPOLINE + 0xA0)),
+        lambda: loads_from_page(struct.pack("<HI", 0x1F, 0x200000)),
     ),
     # Vector 13 of a PIC that was not remapped is IRQ 5; a BIOS takes faults at many places.
     Case(

@@ -43,6 +43,18 @@ def test_labs_exist(row: Row) -> None:
         assert (ROOT / "tests" / "labs" / lab).is_dir()
 
 
+def test_a_row_sends_to_the_chapter_that_says_it_teaches_it() -> None:
+    """The rows that a chapter names under "What you can now diagnose"."""
+    taught: dict[str, set[str]] = {}
+    for chapter in sorted((ROOT / "docs" / "tutorial").glob("[0-9]*/README.md")):
+        end = chapter.read_text(encoding="utf-8").partition("## What you can now diagnose")[2]
+        for name in re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", end):
+            taught.setdefault(name, set()).add(chapter.parent.name)
+    rows = {row.id: row.chapter for row in ROWS}
+    assert len(taught) > 10 and taught.keys() <= rows.keys()
+    assert not {name: where for name, where in taught.items() if rows[name] not in where}
+
+
 def test_cases_name_rows() -> None:
     assert {case.row for case in CASES} <= {row.id for row in ROWS}
 
