@@ -46,12 +46,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         with Remote(options.target, options.timeout, symbols) as machine:
             evidence = machine.observe()
+            absent = symbols.absent(evidence.memory)
+            symbols, said = checked(symbols, evidence)
             evidence = replace(
                 evidence,
                 stages=stages_of({}, evidence.memory),
                 stage_table=own_table(path for path, _ in options.symbols),
                 expected_cpus=options.cpus,
-                absent_images=symbols.absent(evidence.memory),
+                absent_images=absent,
+                symbols=symbols,
+                limits=(*said, *evidence.limits),
             )
             diagnosis = diagnose(evidence)
             Easel(options.picture).paint(diagnosis)
