@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from debug.stages.frames import parse_frame
-from tests.bench import machine, peers, report, running_total
+from tests.bench import machine, peers, report, running_total, workload
 from tests.bench.counts import (
     BringUp,
     CountError,
@@ -197,3 +198,21 @@ def test_a_peers_instructions_are_those_between_its_first_init_and_its_word() ->
     assert running_total.executed(log, r"\d CPUs") is None
     assert running_total.executed([*log, *said], None) == 30  # it says nothing: its last SIPI
     assert running_total.executed(firmware, None) is None
+
+
+TABLE = """
+  CPUs     items   busiest speed-up   steals switches        us
+     1     35538     35538     1.00        0       62    472720
+     8     35538      5336     6.66       44      144     85246
+"""
+
+
+def test_the_workloads_table_gives_ratios() -> None:
+    rows = workload.read(TABLE)
+    assert [row.cpus for row in rows] == [1, 8]
+    assert workload.gains(rows) == (1.0, 472720 / 85246)
+    text = report.text(replace(results(), shared=tuple(rows)))
+    assert ["8", "85", "246", "5.55", "6.66", "44", "144"] in [t.split() for t in text.splitlines()]
+    assert "Bochs is not installed" in report.text(results())
+    with pytest.raises(machine.BenchError, match="WRONG"):
+        workload.read(TABLE.replace("85246", "85246  WRONG RESULT"))
