@@ -52,6 +52,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "gdt-base-wrong": (Clue.GDT_NULL, Clue.GDT_EMPTY),
     "gdt-unmapped": (Clue.GDT_AT_ZERO,),
     "code-segment-l-missing": (Clue.L_BIT_MISSING,),
+    "compatibility-mode-left-on": (Clue.COMPATIBILITY,),
     "cr3-zero": (Clue.TABLES_AT_ZERO,),
     "cr3-wrong": (Clue.CR3_MISALIGNED,),
     "code-lost-with-cr3": (Clue.CODE_LOST_WITH_CR3,),
@@ -69,6 +70,9 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "mmio-unmapped": (Clue.MMIO,),
     "frame-as-pointer": (Clue.FRAME_AS_POINTER,),
     "higher-half-wrong-frame": (Clue.HIGH_ENTRY,),
+    "higher-half-unmapped": (Clue.HIGH_FETCH,),
+    "divide-error": (Clue.DIVIDE,),
+    "sse-not-enabled": (Clue.SSE_OFF,),
     "pointer-unmapped": (Clue.POINTER,),
 }
 

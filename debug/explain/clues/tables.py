@@ -7,7 +7,7 @@ from typing import Iterator, Optional
 
 from debug.explain.clues.moment import Moment
 from debug.explain.findings.evident import Clue, Evident, Proof
-from debug.x86.exceptions import DF, GP, NP, PF, PageFaultCode, SelectorCode
+from debug.x86.exceptions import DF, GP, NP, PF, UD, PageFaultCode, SelectorCode
 from debug.x86.modes import MASK32, Mode, PagingMode, paging_mode_of
 from debug.x86.registers import Cr4, Rflags
 
@@ -23,6 +23,7 @@ def findings(moment: Moment) -> Iterator[Evident]:
         _gate(moment),
         _gdt_null(moment),
         _l_bit(moment),
+        _compatibility(moment),
         _frame_to_vm86(moment),
         _selector(moment),
         _return_to_user(moment),
@@ -83,6 +84,23 @@ def _l_bit(moment: Moment) -> Optional[Evident]:
         " elsewhere: a far return or IRET then loaded this CS",
     )
     return Evident(moment.cpu, Clue.L_BIT_MISSING, Proof.FITS, lines)
+
+
+def _compatibility(moment: Moment) -> Optional[Evident]:
+    """A kernel in compatibility mode, in which it only passes through to its 64-bit code."""
+    code, table = moment.registers.segments.get("cs"), moment.registers.gdtr
+    if moment.mode not in (Mode.COMPAT32, Mode.COMPAT16) or moment.cpl != 0 or not moment.first:
+        return None
+    if code is None or table is not None and table.base > MASK32:
+        return None  # it was in 64-bit mode before: another row says more
+    if moment.vector != UD and (moment.vector != GP or moment.error_code):
+        return None
+    lines = (
+        f"CS {code.selector:#06x} has L=0 while EFER.LMA=1: the CPU is in {moment.mode.value}, at CPL 0",
+        "code assembled for 64 bits is decoded as other instructions there; a prefix 48H is DEC EAX",
+    )
+    proof = Proof.FITS if moment.vector == UD else Proof.HINT
+    return Evident(moment.cpu, Clue.COMPATIBILITY, proof, lines)
 
 
 def _frame_to_vm86(moment: Moment) -> Optional[Evident]:
@@ -202,11 +220,22 @@ def _walks_pae(moment: Moment) -> bool:
 
 def _lme_not_set(moment: Moment) -> Optional[Evident]:
     """Paging was turned on with CR4.PAE set, for which few 32-bit kernels have a use."""
-    lost = _code_lost(moment)
-    if lost is None or lost.clue is not Clue.CODE_LOST_WITH_PG or not _walks_pae(moment):
+    if not _walks_pae(moment) or not moment.first or moment.cpl != 0:
         return None
+    lost, cr0 = _code_lost(moment), moment.get("cr0")
+    if lost is not None and lost.clue is not Clue.CODE_LOST_WITH_PG:
+        return None
+    said = lost.lines if lost is not None else ()
+    if lost is None:
+        held = [moment.shown(name) for name, value in moment.general() if value == cr0]
+        if not held or moment.vector not in (PF, UD, GP) or moment.fetch:
+            return None
+        said = (
+            f"{held[0]} still holds CR0's value {cr0 or 0:#x}: paging has only just been turned on,"
+            " and what runs now is not the code that was there before",
+        )
     lines = (
-        *lost.lines,
+        *said,
         f"CR4.PAE is 1 and EFER is {moment.get('efer') or 0:#x}, LME=0: the tables are walked as"
         " those of PAE. A kernel on its way to long mode has not set LME, or this CPU does not have"
         " it (qemu-system-i386, -cpu qemu32) and ignores it; of a 32-bit kernel with PAE, the"
