@@ -15,6 +15,8 @@ _P, _W = int(PageFaultCode.P), int(PageFaultCode.W)
 _DATA = ("ds", "es", "fs", "gs")
 _NEAR = 64  # bytes behind the end of the GDT that a mistaken selector of one's own reaches
 _FLAGS = Rflags.IF | 2
+_VECTORS = 0x500  # the interrupt vectors and the BIOS's data end below
+_ROM_SEGMENT, _ROM_OFFSETS = 0xF000, 0xC000  # of the vectors that lead into the BIOS
 
 
 def findings(moment: Moment) -> Iterator[Evident]:
@@ -22,6 +24,8 @@ def findings(moment: Moment) -> Iterator[Evident]:
     for one in (
         _gate(moment),
         _gdt_null(moment),
+        _gdt_astray(moment),
+        _code_refused(moment),
         _l_bit(moment),
         _compatibility(moment),
         _frame_to_vm86(moment),
@@ -69,6 +73,51 @@ def _gdt_null(moment: Moment) -> Optional[Evident]:
         " can be used, and no reset leaves that"
     )
     return Evident(moment.cpu, Clue.GDT_NULL, Proof.FITS, (line,))
+
+
+def _refused(moment: Moment) -> Optional[int]:
+    """The selector within the GDT that the error code names."""
+    code, table = moment.error_code, moment.registers.gdtr
+    if moment.vector not in (GP, NP) or not code or table is None or not moment.first:
+        return None
+    named = SelectorCode(code)
+    if named.idt or code & 4 or not named.selector or named.selector | 7 > table.limit:
+        return None
+    return named.selector
+
+
+def _gdt_astray(moment: Moment) -> Optional[Evident]:
+    """GDTR names the vector table, or holds what LGDT read there: DS was another one."""
+    selector, table = _refused(moment), moment.registers.gdtr
+    if selector is None or table is None:
+        return None
+    line = (
+        f"selector {selector:#06x}, within the limit {table.limit:#x}, was refused: GDTR's base is"
+    )
+    if table.base + selector < _VECTORS:
+        lines = (f"{line} {table.base:#x}, where the interrupt vectors and the BIOS's data are",)
+    elif table.base & 0xFFFF == _ROM_SEGMENT and table.limit >= _ROM_OFFSETS:
+        lines = (
+            f"{line} {table.base:#x}, and with its limit that is what the interrupt vector table holds:"
+            " LGDT read its operand there, relative to another DS",
+        )
+    else:
+        return None
+    return Evident(moment.cpu, Clue.GDT_ASTRAY, Proof.FITS, lines)
+
+
+def _code_refused(moment: Moment) -> Optional[Evident]:
+    """The far jump after a switch of modes was refused: a register still holds CR0's value."""
+    selector, cr0 = _refused(moment), moment.get("cr0")
+    held = [moment.shown(name) for name, value in moment.general() if value == cr0]
+    if selector is None or not held or _gdt_astray(moment) or moment.cpl != 0 or moment.mode is Mode.LONG64:
+        return None
+    what = f"{held[0]} still holds CR0's value {cr0 or 0:#x}: what was refused is the far jump after it"
+    if moment.vector == NP:
+        line = f"#NP names selector {selector:#06x}: its descriptor has P=0, or is garbage"
+        return Evident(moment.cpu, Clue.CODE_ABSENT, Proof.FITS, (line, what))
+    line = f"#GP names selector {selector:#06x}, within the GDT: it is no code segment there"
+    return Evident(moment.cpu, Clue.CODE_REFUSED, Proof.HINT, (line, what))
 
 
 def _l_bit(moment: Moment) -> Optional[Evident]:

@@ -41,6 +41,8 @@ class Clue(Enum):
     # by registers
     NO_TSS = "no-tss"
     TSS_UNMAPPED = "tss-unmapped"
+    GDT_ASTRAY = "gdt-astray"
+    CODE_REFUSED = "code-refused"
     GDT_NULL = "gdt-null"
     GDT_AT_ZERO = "gdt-at-zero"
     GDT_EMPTY = "gdt-empty"

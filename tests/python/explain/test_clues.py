@@ -203,6 +203,13 @@ def jumped(register: int, error: int = 0, **values: Any) -> Log:
     return died(regs, 14, error, regs.rip if error == 0 else (known["rsp"] - 8) % (1 << 64))
 
 
+def jumps_far(base: int, limit: int = 0x1F, vector: int = 13, **values: Any) -> Log:
+    """The far jump after PE was set is refused: selector 8 of the GDT at `base`."""
+    known = {"cr0": 0x11, "rax": 0x11, "rip": 0x7C43, "rsp": 0x7C00, **values}
+    regs = registers("prot16", gdtr=TableRegister(base, limit), **known)
+    return died(regs, vector, 8)
+
+
 CASES = (
     # the emulator's words
     Case(
@@ -438,6 +445,24 @@ CASES = (
         "certain",
         lambda: jumped(0, 2, rsp=0),
         lambda: jumped(0, 2, rsp=0x1000),
+    ),
+    Case(
+        "gdt-base-wrong",
+        "likely",
+        lambda: jumps_far(0x78),
+        lambda: jumps_far(0x7C78),
+    ),
+    Case(
+        "gdt-base-wrong",
+        "likely",
+        lambda: jumps_far(0xFF53F000, 0xFF53),  # the vectors of interrupts 0 and 1
+        lambda: jumps_far(0xFF53F000, 0x17),
+    ),
+    Case(
+        "code-segment-not-present",
+        "likely",
+        lambda: jumps_far(0x7C78, vector=11),
+        lambda: jumps_far(0x7C78, vector=11, rax=0),
     ),
     # instructions
     Case("divide-error", "likely", lambda: died(machine32(), 0), lambda: cut(machine32(), 0, 0, 0)),
