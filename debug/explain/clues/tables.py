@@ -110,7 +110,13 @@ def _code_refused(moment: Moment) -> Optional[Evident]:
     """The far jump after a switch of modes was refused: a register still holds CR0's value."""
     selector, cr0 = _refused(moment), moment.get("cr0")
     held = [moment.shown(name) for name, value in moment.general() if value == cr0]
-    if selector is None or not held or _gdt_astray(moment) or moment.cpl != 0 or moment.mode is Mode.LONG64:
+    if (
+        selector is None
+        or not held
+        or _gdt_astray(moment)
+        or moment.cpl != 0
+        or moment.mode is Mode.LONG64
+    ):
         return None
     what = f"{held[0]} still holds CR0's value {cr0 or 0:#x}: what was refused is the far jump after it"
     if moment.vector == NP:
