@@ -12,6 +12,7 @@ from debug.explain import (
     clues,
     compare,
     conduct,
+    deaf,
     deep_calls,
     doomed,
     firmware,
@@ -42,6 +43,7 @@ from debug.explain.findings import (
     PortPolled,
     Spinning,
 )
+from debug.explain.findings.handlers import NoInterruptComes, ProgramLoops, RetriedInRealMode
 from debug.explain.headline import headline
 from debug.explain.model import CpuState, CpuView, Explanation, Finding, Status
 from debug.explain.status import judge
@@ -64,7 +66,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine) + real_mode.findings(machine)
-    findings += written_end.findings(machine, findings)
+    findings += deaf.findings(machine, views) + written_end.findings(machine, findings)
     status = judge(machine, views, findings, died)
     end = end_of(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
@@ -76,6 +78,7 @@ def explain(evidence: Evidence) -> Explanation:
         index = _suspect(status, views, findings)
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
+    notes += [line for f in findings if isinstance(f, ProgramLoops) for line in f.sentences()]
     notes += _parked(machine, views)
     if (uefi := uefi_report.printed(evidence.console)) is not None and uefi.note:
         notes.append(uefi.note)
@@ -168,6 +171,7 @@ def _suspect(
         speakers = [f.cpu for f in findings if isinstance(f, (ExceptionReported, PanicMessage))]
         return next((cpu for cpu in speakers if cpu is not None), None)
     if status is Status.HANG:
-        stuck = [f.cpu for f in findings if isinstance(f, (HaltedForever, Spinning))]
+        kinds = (HaltedForever, Spinning, NoInterruptComes, RetriedInRealMode)
+        stuck = [f.cpu for f in findings if isinstance(f, kinds)]
         return stuck[0] if stuck else None
     return None
