@@ -124,7 +124,9 @@ class LocalApic:
     icr: Optional[int] = None  # 64 bits: destination in the upper half
     isr: tuple[int, ...] = ()  # vectors in service
     irr: tuple[int, ...] = ()  # vectors requested
-    lvt: Mapping[str, int] = field(default_factory=dict)
+    lvt: Mapping[str, int] = field(default_factory=dict)  # timer lint0 lint1 error …
+    timer_initial: Optional[int] = None
+    timer_current: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,7 @@ class Evidence:
     resets: tuple[ResetEvent, ...] = ()
     stages: tuple[StageEvent, ...] = ()
     pics: tuple[Pic, ...] = ()  # the first one's output goes to the CPU
+    io_apics: Optional[tuple[tuple[int, ...], ...]] = None  # their redirection entries, by pin
     memory: Memory = field(default_factory=NoMemory)
     seen: tuple[Fragment, ...] = ()  # what is known of linear memory beside `memory`
     symbols: Symbols = field(default_factory=NoSymbols)

@@ -3,57 +3,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Optional
 
-from debug.evidence import Cpu, Ending, EventKind, Evidence, ExceptionEvent
+from debug.evidence import Cpu, Ending, Evidence
 from debug.explain import (
     arrival,
     chain,
     clues,
     compare,
     conduct,
+    deaf,
     deep_calls,
-    delivery,
     doomed,
-    ended,
-    fault,
     firmware,
     handlers,
     interrupted,
     laxness,
     locks,
-    observed,
     panic,
     pics,
     ports,
     real_mode,
-    recursion,
+    state,
+    trampoline_page,
+    trampoline_search,
+    uefi_report,
+    waiting,
+    written_end,
 )
-from debug.explain import stages as stage
-from debug.explain import state, trampoline_page, trampoline_search, uefi_report, waiting
 from debug.explain.context import Machine
+from debug.explain.end import End, end_of
 from debug.explain.findings import (
-    DeliveryFailed,
     Disagreement,
     ExceptionReported,
     HaltedForever,
-    InterruptStorm,
     KernelGaveUp,
     Laxness,
-    OnlyFirmware,
     PanicMessage,
     PortPolled,
     Spinning,
 )
-from debug.explain.findings.handlers import RetriedInRealMode
+from debug.explain.findings.handlers import NoInterruptComes, ProgramLoops, RetriedInRealMode
 from debug.explain.headline import headline
-from debug.explain.model import CpuState, CpuView, Explanation, Finding, Status, Step
+from debug.explain.model import CpuState, CpuView, Explanation, Finding, Status
 from debug.explain.status import judge
-from debug.x86.exceptions import NMI
 
 _WORDS = 6  # lines of an emulator that ended by itself
-_STORM = 16  # the same fault so often, deeper each time, was never handled
 
 
 def explain(evidence: Evidence) -> Explanation:
@@ -71,9 +66,9 @@ def explain(evidence: Evidence) -> Explanation:
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine) + real_mode.findings(machine)
-    findings += ended.findings(machine, findings)
+    findings += deaf.findings(machine, views) + written_end.findings(machine, findings)
     status = judge(machine, views, findings, died)
-    end = _end(machine, culprit, status, findings)
+    end = end_of(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
     if status is not Status.HEALTHY:
         findings += deep_calls.findings(machine, views, end.steps)
@@ -83,6 +78,7 @@ def explain(evidence: Evidence) -> Explanation:
         index = _suspect(status, views, findings)
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
+    notes += [line for f in findings if isinstance(f, ProgramLoops) for line in f.sentences()]
     notes += _parked(machine, views)
     if (uefi := uefi_report.printed(evidence.console)) is not None and uefi.note:
         notes.append(uefi.note)
@@ -113,16 +109,6 @@ def _parked(machine: Machine, views: tuple[CpuView, ...]) -> list[str]:
         f"CPU {names}: halted with interrupts off at {found[0].where} while the BSP is idle, and not in"
         " a handler: parked on purpose, as it seems"
     ]
-
-
-@dataclass(frozen=True)
-class _End:
-    """The chain of exceptions at the end, explained."""
-
-    steps: tuple[Step, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    notes: tuple[str, ...] = ()
-    cpu: Optional[int] = None
 
 
 def _cpus(
@@ -157,199 +143,7 @@ def _cpus(
     return tuple(views), tuple(found)
 
 
-def _end(
-    machine: Machine,
-    culprit: Optional[Cpu],
-    status: Status,
-    findings: tuple[Finding, ...],
-) -> _End:
-    if status is Status.TRIPLE_FAULT:
-        return _shutdown(machine, culprit)
-    retried = next((f for f in findings if isinstance(f, RetriedInRealMode)), None)
-    if status is Status.HANG and retried is not None:
-        return _retried(machine, machine.cpu(retried.cpu))
-    if status in (Status.PANIC, Status.HANG):
-        reported = next((f for f in findings if isinstance(f, ExceptionReported)), None)
-        storm = next((f for f in findings if isinstance(f, InterruptStorm)), None)
-        if status is Status.HANG and storm is None:
-            ended = chain.halted_after_exception(machine)
-            return _reported(machine, ended) if ended is not None else _stalled(machine)
-        if reported is None and storm is None and _panicked_by_itself(machine):
-            return _End()  # what was logged last was handled
-        return _reported(machine, machine.cpu(reported.cpu) if reported is not None else None)
-    if status is Status.UNKNOWN:
-        alone = any(isinstance(f, OnlyFirmware) for f in findings)
-        return _End() if alone else _last_chain(machine)
-    if status is Status.MISSING_CPU:
-        return _missing_chain(machine)
-    return _End()
-
-
-def _stalled(machine: Machine) -> _End:
-    """A CPU does not leave an instruction that hardware refuses: the emulator does neither.
-
-    QEMU 7.2 stays so at a MOV to CR4 with a reserved bit.
-    """
-    for cpu in machine.cpus:
-        if cpu.moved is not False or cpu.halted or cpu.registers.cpl not in (0, None):
-            continue
-        first = fault.from_registers(machine, cpu.index, cpu.registers)
-        if first is not None:
-            note = "the emulator neither executes that instruction nor raises the exception"
-            return _End((first.step,), first.findings, (*first.notes, note), cpu.index)
-    return _End()
-
-
-def _retried(machine: Machine, cpu: Optional[Cpu]) -> _End:
-    """The exception that real mode's handler returns to, as the rules raise it."""
-    then = real_mode.retried(machine, cpu) if cpu is not None else None
-    first = fault.from_registers(machine, cpu.index, then) if cpu is not None and then else None
-    if cpu is None or first is None:
-        return _End()
-    return _End((first.step,), first.findings, first.notes, cpu.index)
-
-
-def _panicked_by_itself(machine: Machine) -> bool:
-    """Whether the kernel lit the stage of a panic; one after an exception has a stage before it."""
-    return any(event.code == stage.PANIC for event in machine.evidence.stages)
-
-
-def _missing_chain(machine: Machine) -> _End:
-    """The first exception of the AP that was meant to come up and takes exceptions instead."""
-    for cpu in machine.aps:
-        if machine.reached(cpu, stage.AP_ONLINE) or not machine.stages_of(cpu):
-            continue
-        own = [e for e in machine.last_events if e.cpu == cpu.index]
-        faults = [e for e in own if e.kind is EventKind.EXCEPTION and e.vector != NMI]
-        if not faults:
-            continue
-        first = fault.from_event(machine, cpu.index, faults[0])
-        notes = first.notes
-        if len(faults) > 1:
-            notes += (f"CPU {cpu.index} took {len(faults)} exceptions; the first one is shown",)
-        return _with_state(machine, cpu, _End((first.step,), first.findings, notes, cpu.index))
-    return _End()
-
-
-def _last_chain(machine: Machine) -> _End:
-    """The record ends with an exception, and nothing says whether it was survived."""
-    events = chain.final_chain(list(machine.last_events))
-    if not events:
-        return _End()
-    first = fault.from_event(machine, events[0].cpu, events[0])
-    steps = (first.step, *delivery.observed_steps(machine, events[1:]))
-    notes = (*first.notes, "the record ends here: whether the exception was handled is not known")
-    return _with_state(machine, None, _End(steps, first.findings, notes, events[0].cpu))
-
-
-def _shutdown(machine: Machine, culprit: Optional[Cpu]) -> _End:
-    """The chain that ended in shutdown."""
-    index = culprit.index if culprit is not None else None
-    recorded = chain.events_of(machine, culprit)
-    events = chain.final_chain(recorded)
-    nest = recursion.find(machine, recorded, events[0]) if events else None
-    if nest is not None:
-        return _nested(machine, index, nest, events)
-    if events:
-        first = fault.from_event(machine, index, events[0])
-        rest = events[1:]
-    elif culprit is not None:
-        predicted = fault.from_registers(machine, culprit.index, culprit.registers)
-        if predicted is None:
-            note = (
-                "no exception was recorded, and the rules find nothing wrong where the CPU stands"
-            )
-            return _with_state(machine, culprit, _End((), (), (note,), index))
-        first, rest = predicted, ()
-    else:
-        return _End(notes=("no exception was recorded",))
-    registers = first.step.registers
-    assert registers is not None  # every first step has them
-    derived = delivery.propagate(machine, index, registers, first.vector, first.interrupt)
-    steps = (first.step, *derived.steps)
-    shown = {step.vector for step in steps}
-    if not derived.shutdown:
-        left = tuple(event for event in rest if event.vector not in shown)
-        steps += delivery.observed_steps(machine, left)
-        steps = _ends_in_shutdown(steps)
-    disagreements = delivery.compare(index, derived, rest, True)
-    failed = (*derived.findings, *_embedded(first))
-    if first.interrupt and not failed and not derived.shutdown and derived.handler is None:
-        failed = observed.failures(observed.normal(events))[:1]
-    found = (*first.findings, *failed, *disagreements)
-    notes = first.notes + (() if derived.shutdown else derived.notes)
-    end = _End(steps, tuple(found), notes, index)
-    return _with_state(machine, culprit, end)
-
-
-def _nested(
-    machine: Machine,
-    index: Optional[int],
-    nest: recursion.Recursion,
-    events: tuple[ExceptionEvent, ...],
-) -> _End:
-    """A handler that faults itself: what began it, what was repeated, and how it ended.
-
-    The end overwrote more than it tells: of its findings none is kept.
-    """
-    first = fault.from_event(machine, index, nest.first)
-    again = Step(index, nest.finding.vector, nest.finding.sentences()[0], rip=nest.finding.rip)
-    last = fault.from_event(machine, index, events[0]).step
-    steps = (first.step, again, last, *delivery.observed_steps(machine, events[1:]))
-    status = compare.idt_status(index, nest.first.registers)
-    found = (*first.findings, nest.finding, *((status,) if status is not None else ()))
-    return _End(_ends_in_shutdown(steps), found, first.notes, index)
-
-
-def _embedded(first: fault.First) -> tuple[Finding, ...]:
-    """A first exception that already is a failed delivery has it among its findings."""
-    return tuple(f for f in first.findings if isinstance(f, DeliveryFailed))
-
-
-def _ends_in_shutdown(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    last = steps[-1]
-    if "shutdown" in last.headline:
-        return steps
-    return (*steps[:-1], replace(last, headline=f"{last.headline} → shutdown"))
-
-
-def _with_state(machine: Machine, culprit: Optional[Cpu], end: _End) -> _End:
-    """Add what the registers of the dead CPU say about its IDT and its stack."""
-    registers = next((s.registers for s in end.steps if s.registers is not None), None)
-    if registers is None and culprit is not None:
-        registers = culprit.registers
-    if registers is None:
-        return end
-    found: list[Finding] = []
-    status = compare.idt_status(end.cpu, registers)
-    if status is not None:
-        found.append(status)
-    if culprit is not None:
-        stack = state.stack_state(machine, culprit, registers)
-        if stack is not None:
-            found.append(stack)
-    return replace(end, findings=end.findings + tuple(found))
-
-
-def _reported(machine: Machine, cpu: Optional[Cpu]) -> _End:
-    """An exception that the kernel's own handler took and did not survive."""
-    events = observed.normal(chain.last_chain(machine, cpu))
-    if not events:
-        return _End(cpu=cpu.index if cpu is not None else None)
-    index = cpu.index if cpu is not None else events[0].cpu
-    nest = recursion.find(machine, chain.events_of(machine, cpu), events[0])
-    if nest is not None and nest.finding.times >= _STORM:
-        first = fault.from_event(machine, index, nest.first)
-        again = Step(index, nest.finding.vector, nest.finding.sentences()[0], rip=nest.finding.rip)
-        found = (*first.findings, nest.finding)
-        return _End((first.step, again), found, first.notes, index)
-    first = fault.from_event(machine, index, events[0])
-    steps = (first.step, *delivery.observed_steps(machine, events[1:]))
-    end = _End(steps, first.findings + observed.failures(events), first.notes, index)
-    return _with_state(machine, machine.cpu(index), end)
-
-
-def _comparisons(machine: Machine, culprit: Optional[Cpu], end: _End) -> tuple[Finding, ...]:
+def _comparisons(machine: Machine, culprit: Optional[Cpu], end: End) -> tuple[Finding, ...]:
     found: list[Finding] = []
     for cpu in machine.aps:
         dead = culprit is not None and cpu.index == culprit.index
@@ -377,6 +171,7 @@ def _suspect(
         speakers = [f.cpu for f in findings if isinstance(f, (ExceptionReported, PanicMessage))]
         return next((cpu for cpu in speakers if cpu is not None), None)
     if status is Status.HANG:
-        stuck = [f.cpu for f in findings if isinstance(f, (HaltedForever, Spinning))]
+        kinds = (HaltedForever, Spinning, NoInterruptComes, RetriedInRealMode)
+        stuck = [f.cpu for f in findings if isinstance(f, kinds)]
         return stuck[0] if stuck else None
     return None

@@ -6,24 +6,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from debug.evidence import EventKind, ExceptionEvent, Registers
-from debug.explain import handlers
+from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, Registers
+from debug.explain import chain, handlers
 from debug.explain import page_fault as paging
 from debug.explain import table_shape
-from debug.explain.chain import same_place
 from debug.explain.code import instruction_at
 from debug.explain.context import Machine
 from debug.explain.divide import divide_error
 from debug.explain.findings import Disagreement, FatalException, PageFault, Role
+from debug.explain.interrupted import frame_of
 from debug.explain.model import EMULATOR_SAYS, Finding, Step
 from debug.explain.opcode import invalid_opcode
 from debug.explain.selector_fault import general_fault
+from debug.x86.descriptors import Gate
 from debug.x86.exceptions import DE, GP, NM, NP, PF, SS, TS, UD, PageFaultCode, describe_error_code
 from debug.x86.exceptions import vector as vector_row
 from debug.x86.instruction import Instruction
 from debug.x86.instruction_checks import check_fetch, check_instruction
-from debug.x86.modes import Mode, mode_of
+from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.refusals import Refusal
+from debug.x86.tables import gate_entry
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def from_event(machine: Machine, cpu: Optional[int], event: ExceptionEvent) -> F
     """An observed exception or interrupt, explained."""
     registers = event.registers
     told = machine.cpu(cpu)
-    if told is not None:
+    within = _interrupted(machine, told, event)
+    if within is not None:
+        registers = within
+    elif told is not None and not _went_on(machine, told, event):
         if registers.rip is not None or not _executed_since(machine, event):
             registers = _completed(registers, told.registers)
     if event.kind is not EventKind.EXCEPTION:
@@ -70,6 +75,62 @@ def from_event(machine: Machine, cpu: Optional[int], event: ExceptionEvent) -> F
     reason = (f'{EMULATOR_SAYS} "{event.reason}"',) if event.reason else ()
     step = replace(found.step, details=found.step.details + reason)
     return First(step, found.findings + notes)
+
+
+def _went_on(machine: Machine, cpu: Cpu, event: ExceptionEvent) -> bool:
+    """Whether a CPU that lives stands elsewhere than where this event without registers came."""
+    if cpu.shutdown or event.registers.rip is not None or chain.died(machine):
+        return False
+    if machine.evidence.ending is not Ending.STOPPED:
+        return False
+    refusal = predict(machine, cpu.registers)
+    return bool(cpu.halted) and (refusal is None or refusal.vector != event.vector)
+
+
+def _interrupted(
+    machine: Machine, cpu: Optional[Cpu], event: ExceptionEvent
+) -> Optional[Registers]:
+    """Of an event without registers, the last one of a CPU that stands still in its handler: those
+    that the frame on the stack tells, with the error code, or an instruction that raises the same.
+    """
+    if cpu is None or event.registers.rip is not None or event.kind is not EventKind.EXCEPTION:
+        return None
+    own = [e for e in machine.last_events if e.cpu == cpu.index]
+    now = cpu.registers
+    frame = frame_of(machine, now) if own and own[-1] is event and not cpu.shutdown else None
+    code, width = now.segments.get("cs"), code_width(now)
+    if frame is None or code is None or frame.cs != code.selector or width not in (32, 64):
+        return None
+    size = width // 8
+    below = machine.linear(now).read(frame.at - size, size)
+    if vector_row(event.vector).error_code:
+        if below is None or int.from_bytes(below, "little") != event.error_code:
+            return None
+    rsp = frame.at + 3 * size
+    if width == 64:
+        data = machine.linear(now).read(rsp, size)
+        if data is None:
+            return None
+        rsp = int.from_bytes(data, "little")
+    same = _is_bare(machine, now, event.vector)
+    general = {**(now.general if same else {}), "rsp": rsp}
+    control = {name: value for name, value in now.control.items() if name != "cr2"}
+    then = replace(now, rip=frame.rip, rflags=frame.rflags, general=general, control=control)
+    if not vector_row(event.vector).error_code:
+        refusal = predict(machine, then)
+        return then if refusal is not None and refusal.vector == event.vector else None
+    return then
+
+
+_BARE = 8  # bytes of a handler that does nothing but halt
+
+
+def _is_bare(machine: Machine, registers: Registers, number: int) -> bool:
+    """Whether the CPU stands right behind the entry of the handler, with the registers of then."""
+    entry, at = gate_entry(machine.linear(registers), registers, number), machine.pc(registers)
+    gate = entry.descriptor if entry is not None else None
+    offset = gate.offset if isinstance(gate, Gate) else None
+    return offset is not None and at is not None and 0 <= at - offset <= _BARE
 
 
 def _executed_since(machine: Machine, event: ExceptionEvent) -> bool:
@@ -93,7 +154,7 @@ def _completed(then: Registers, now: Registers) -> Registers:
     if alone and mode_of(now) is Mode.LONG64:
         # Only the address is known: it is a kernel's, which keeps its mode and its tables.
         now = replace(now, rip=then.rip, rflags=None, general={})
-    if not same_place(then, now):
+    if not chain.same_place(then, now):
         return then
     control = {name: value for name, value in now.control.items() if name != "cr2"}
     return replace(

@@ -60,7 +60,7 @@ def _passes(machine: Machine, bsp: Cpu) -> bool:
         or not apic.svr & _ENABLED
     ):
         return True
-    return not apic.lvt.get("lvt0", 0) & _MASKED
+    return not apic.lvt.get("lint0", 0) & _MASKED
 
 
 def _taken(machine: Machine, pic: Pic, bsp: Cpu) -> set[int]:

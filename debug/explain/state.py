@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
+from debug.explain import deaf
 from debug.explain import stages as stage
 from debug.explain import trampoline_page
 from debug.explain.callers import caller_of
@@ -22,6 +23,7 @@ from debug.explain.findings import (
     Spinning,
     StackState,
 )
+from debug.explain.findings.handlers import ProgramLoops
 from debug.explain.firmware import in_rom
 from debug.explain.interrupted import frame_of
 from debug.explain.lcpu import block_of
@@ -48,7 +50,12 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
     where = machine.where(rip)
     if state in (CpuState.RUNNING, CpuState.SHUT_DOWN, CpuState.SPINNING):
         findings += _place(machine, cpu, rip)
-    if state is CpuState.RUNNING and rip is not None and not findings:
+    program = _program(machine, cpu, where) if state is not CpuState.SHUT_DOWN else None
+    if program is not None and not findings:
+        if state is CpuState.SPINNING or any(in_wait_loop(machine, registers)):
+            state = CpuState.RUNNING
+            findings.append(program)
+    if state is CpuState.RUNNING and rip is not None and not findings and program is None:
         pause, self_jump = in_wait_loop(machine, registers)
         if self_jump or pause or cpu.moved is False:
             state = CpuState.SPINNING
@@ -75,6 +82,20 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         reached(machine, cpu, state),
     )
     return view, tuple(findings)
+
+
+def _program(machine: Machine, cpu: Cpu, where: str) -> Optional[ProgramLoops]:
+    """Of a CPU at CPL 3: that the kernel gets its interrupts there; None if it does not."""
+    registers = cpu.registers
+    if registers.cpl != 3 or not (registers.rflags or 0) & Rflags.IF:
+        return None
+    own = [event for event in machine.last_events if event.cpu == cpu.index]
+    taken = sum(event.kind is EventKind.HARDWARE_INTERRUPT for event in own)
+    if not taken and (not machine.evidence.pics or deaf.masked(machine, cpu)):
+        return None
+    if any(event.kind is EventKind.EXCEPTION for event in own[-1:]):
+        return None
+    return ProgramLoops(cpu.index, where, taken)
 
 
 def _spinning(

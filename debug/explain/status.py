@@ -29,7 +29,7 @@ from debug.explain.findings import (
     Spinning,
     WrittenEnd,
 )
-from debug.explain.findings.handlers import RetriedInRealMode
+from debug.explain.findings.handlers import NoInterruptComes, ProgramLoops, RetriedInRealMode
 from debug.explain.model import CpuState, CpuView, Finding, Status
 from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS, UD
 
@@ -120,7 +120,7 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.HEALTHY  # it waits for a person
     ended = {f.cpu for f in findings if isinstance(f, WrittenEnd)}
     if any(
-        isinstance(f, (InterruptFlood, InterruptStorm, Spinning, *_LOST))
+        isinstance(f, (InterruptFlood, InterruptStorm, NoInterruptComes, Spinning, *_LOST))
         or isinstance(f, HaltedForever)
         and f.cpu not in ended
         or isinstance(f, InService)
@@ -133,7 +133,8 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     awake = [view for view in views if view.state not in dormant]
     if not views and machine.evidence.ending is Ending.STOPPED:
         return Status.UNKNOWN  # it ran, and nobody could look at it
-    if awake and all(view.state is CpuState.IDLE or view.index in ended for view in awake):
+    at_rest = ended | {f.cpu for f in findings if isinstance(f, ProgramLoops)}
+    if awake and all(view.state is CpuState.IDLE or view.index in at_rest for view in awake):
         return Status.HEALTHY
     if any(_refused(machine, view) for view in awake):
         return Status.UNKNOWN

@@ -139,6 +139,12 @@ def loop_body(machine: Machine, registers: Registers) -> tuple[Instruction, ...]
     return body if whole else ()
 
 
+def read_of(body: tuple[Instruction, ...], registers: Registers) -> Optional[Instruction]:
+    """The instruction that reads the memory which a loop's end depends on; None if none does."""
+    read = _read(body, registers)
+    return read.by if read is not None else None
+
+
 def _read(body: tuple[Instruction, ...], registers: Registers) -> Optional[_Read]:
     """The comparison that the loop's conditional jump goes by, and the memory it reads.
 

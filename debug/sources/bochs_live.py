@@ -44,6 +44,7 @@ from debug.sources.bochs_readout import (
     answer_of,
     read_cpu,
     read_cpus,
+    read_io_apics,
     read_pics,
     run_a_moment,
     sample,
@@ -61,6 +62,7 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0  # a busy host is slow to stop it
 EXIT_TIMEOUT = 20.0
 POLL = 0.02
+SAMPLES = 3  # one may meet a CPU twice at the same place by chance
 SECOND_SAMPLE = 0.05  # seconds that the machine runs on to see which CPUs move
 FIRMWARE_TIME = 15.0  # seconds that a BIOS unknown to us may take
 MAX_FOREIGN_STOPS = 10_000  # breakpoints of the user's own that we step over
@@ -405,17 +407,18 @@ class BochsMachine:
     def _collect(self, end: _End, process: BochsProcess, output: Output) -> Evidence:
         cpus: Optional[tuple[Cpu, ...]] = None
         pics: tuple[Pic, ...] = ()
+        io_apics: Optional[tuple[tuple[int, ...], ...]] = None
         limits: list[str] = []
         before: Trees = {}
         if process.stopped and process.exit_code() is None:
             try:
                 if end.ending in (Ending.STOPPED, Ending.UNTIL):
-                    before = sample(process, self._cpus)
-                    run_a_moment(process, SECOND_SAMPLE, STOP_TIMEOUT)
+                    before = self._two_samples(process)
                     self._read_files(output)
                     if self._reader.death is not None:
                         end, before = _End(Ending.TRIPLE_FAULT), {}
                 cpus, pics = read_cpus(process, self._cpus, before), read_pics(process)
+                io_apics = read_io_apics(process)
             except DebuggerError as error:
                 limits.append(f"Bochs could not be read out: {error}")
         self._read_files(output)
@@ -437,7 +440,18 @@ class BochsMachine:
             expected_cpus=self._options.cpus,
             limits=limits,
         )
-        return replace(found, pics=pics)
+        return replace(found, pics=pics, io_apics=io_apics)
+
+    def _two_samples(self, process: BochsProcess) -> Trees:
+        """What the CPUs showed before the machine ran on for a moment; a later moment if nothing
+        changed: a busy host may not have let it run, or it is met twice at the same place."""
+        before: Trees = {}
+        for _ in range(SAMPLES):
+            before = sample(process, self._cpus)
+            run_a_moment(process, SECOND_SAMPLE, STOP_TIMEOUT)
+            if not process.stopped or sample(process, self._cpus) != before:
+                break
+        return before
 
 
 def _read_config(argv: Sequence[str]) -> str:

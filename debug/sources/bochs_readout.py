@@ -9,12 +9,14 @@ from typing import Mapping, Optional, Sequence
 from debug.evidence import Cpu, Pic
 from debug.sources.bochs_process import BochsProcess
 from debug.sources.bochs_state import (
+    IO_APIC_COMMANDS,
     NAMES,
     PIC_COMMANDS,
     SAMPLE_NAMES,
     Tree,
     build_cpu,
     commands,
+    parse_io_apics,
     parse_pics,
     parse_shown,
 )
@@ -50,6 +52,11 @@ def read_cpus(process: BochsProcess, cpus: int, before: Mapping[int, Tree]) -> t
 def read_pics(process: BochsProcess) -> tuple[Pic, ...]:
     """The machine's PICs, the first one first; () where Bochs does not show them."""
     return parse_pics(process.commands(PIC_COMMANDS, ANSWER_TIMEOUT))
+
+
+def read_io_apics(process: BochsProcess) -> Optional[tuple[tuple[int, ...], ...]]:
+    """The redirection entries of the I/O APIC; None where Bochs does not show them."""
+    return parse_io_apics(process.commands(IO_APIC_COMMANDS, ANSWER_TIMEOUT))
 
 
 def read_cpu(process: BochsProcess, index: int) -> Optional[Cpu]:

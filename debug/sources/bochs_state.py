@@ -113,6 +113,22 @@ def parse_pics(text: str) -> tuple[Pic, ...]:
     return tuple(pics)
 
 
+IO_APIC_COMMANDS = ('show "ioapic"',)
+_ENTRY = re.compile(r"^\s*(lo|hi) = 0x([0-9a-fA-F]{1,8})\s*$")
+
+
+def parse_io_apics(text: str) -> Optional[tuple[tuple[int, ...], ...]]:
+    """What that command printed: the redirection entries of the one I/O APIC; None if nothing."""
+    halves = [
+        (found[1], int(found[2], 16)) for found in map(_ENTRY.match, text.splitlines()) if found
+    ]
+    low = [value for name, value in halves if name == "lo"]
+    high = [value for name, value in halves if name == "hi"]
+    if not low or len(low) != len(high):
+        return None
+    return (tuple(upper << 32 | lower for lower, upper in zip(low, high)),)
+
+
 def _value(found: re.Match[str]) -> int:
     if found[2]:
         return int(found[2], 16)
@@ -252,6 +268,8 @@ def build_apic(tree: Mapping[str, Node], registers: Registers) -> Optional[Local
         isr=_vectors(tree, "isr"),
         irr=_vectors(tree, "irr"),
         lvt=lvt,
+        timer_initial=_leaf(tree, "timer_initial"),
+        timer_current=_leaf(tree, "timer_current"),
     )
 
 

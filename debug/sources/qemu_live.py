@@ -39,8 +39,8 @@ from debug.sources.qemu_readout import (
     awake_alone,
     cpu_list,
     logs_by_cpu,
+    read_controllers,
     read_cpus,
-    read_pics,
     version_of,
 )
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent
@@ -319,6 +319,7 @@ class QemuMachine:
         memory: Memory = NoMemory()
         accelerated, limits = "", []
         pics: tuple[Pic, ...] = ()
+        io_apics: Optional[tuple[tuple[int, ...], ...]] = None
         running = False
         if not self._qmp.closed and end.readable:
             try:
@@ -327,7 +328,8 @@ class QemuMachine:
                 self._listed, states = read_cpus(self._qmp, earlier)
                 assert self._memory is not None
                 memory = self._memory
-                accelerated, pics = accelerator(self._qmp), read_pics(self._qmp)
+                accelerated = accelerator(self._qmp)
+                pics, io_apics = read_controllers(self._qmp)
             except QmpError as error:
                 limits.append(f"QEMU could not be read out: {error}")
         else:
@@ -354,6 +356,7 @@ class QemuMachine:
             ipis=ipis,
             resets=resets,
             pics=pics,
+            io_apics=io_apics,
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),

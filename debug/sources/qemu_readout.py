@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional, Sequence
 from debug.evidence import Pic
 from debug.sources.qemu_evidence import CpuState, LogParts
 from debug.sources.qemu_log import QemuLog
-from debug.sources.qemu_text import parse_pics, parse_registers, split_cpus
+from debug.sources.qemu_text import parse_io_apics, parse_pics, parse_registers, split_cpus
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError
 from debug.x86.registers import Rflags
 
@@ -64,9 +64,12 @@ def accelerator(qmp: QmpClient) -> str:
     return "kvm" if isinstance(kvm, dict) and kvm.get("enabled") else "tcg"
 
 
-def read_pics(qmp: QmpClient) -> tuple[Pic, ...]:
-    """The machine's PICs, the first one first; () for a machine without.  Raises QmpError."""
-    return parse_pics(qmp.monitor("info pic", MONITOR_TIMEOUT))
+def read_controllers(
+    qmp: QmpClient,
+) -> tuple[tuple[Pic, ...], Optional[tuple[tuple[int, ...], ...]]]:
+    """The machine's PICs, the first one first, and the entries of its I/O APICs.  Raises QmpError."""
+    text = qmp.monitor("info pic", MONITOR_TIMEOUT)
+    return parse_pics(text), parse_io_apics(text)
 
 
 def _apic_id(qmp: QmpClient, path: str) -> Optional[int]:

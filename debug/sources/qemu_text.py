@@ -130,6 +130,24 @@ def parse_pics(text: str) -> tuple[Pic, ...]:
     return tuple(found[number] for number in sorted(found))
 
 
+_IO_APIC = re.compile(r"^ioapic[0-9]{1,3}: ", re.M)
+_PIN = re.compile(r"^\s*pin (\d{1,3})\s+0x([0-9a-f]{16})\b", re.M)
+
+
+def parse_io_apics(text: str) -> Optional[tuple[tuple[int, ...], ...]]:
+    """The redirection entries of each I/O APIC in the same text; None if it is not that text."""
+    if not parse_pics(text):
+        return None
+    begins = [found.start() for found in _IO_APIC.finditer(text)]
+    parts = [text[start:end] for start, end in zip(begins, [*begins[1:], len(text)])]
+    return tuple(tuple(int(value, 16) for _, value in _PIN.findall(part)) for part in parts)
+
+
+_LVT = {
+    **{"LVT0": "lint0", "LVT1": "lint1", "LVTT": "timer"},
+    **{"LVTPC": "performance", "LVTERR": "error", "LVTTHMR": "thermal"},
+}
+_TIMER = re.compile(r"^Timer\s.*initial_count = (\d{1,10}) current_count = (\d{1,10})", re.M)
 _LAPIC = re.compile(
     r"^(LVT0|LVT1|LVTPC|LVTERR|LVTTHMR|LVTT|SPIV|ICR2?|ESR)\s+0x([0-9a-f]{2,8})\b", re.M
 )
@@ -149,7 +167,7 @@ def parse_lapic(text: str, apic_id: Optional[int] = None) -> Optional[LocalApic]
     for name, rest in _VECTORS.findall(text):
         numbers = (int(number) for number in _NUMBER.findall(rest))
         vectors.setdefault(name, tuple(number for number in numbers if number < 256))
-    low = values.get("ICR")
+    low, timer = values.get("ICR"), _TIMER.search(text)
     return LocalApic(
         apic_id=apic_id,
         svr=values.get("SPIV"),
@@ -157,5 +175,7 @@ def parse_lapic(text: str, apic_id: Optional[int] = None) -> Optional[LocalApic]
         icr=None if low is None else values.get("ICR2", 0) << 32 | low,
         isr=vectors.get("ISR", ()),
         irr=vectors.get("IRR", ()),
-        lvt={name.lower(): value for name, value in values.items() if name.startswith("LVT")},
+        lvt={ours: values[name] for name, ours in _LVT.items() if name in values},
+        timer_initial=int(timer[1]) if timer is not None else None,
+        timer_current=int(timer[2]) if timer is not None else None,
     )

@@ -201,6 +201,7 @@ class Machine:
         self.messages: tuple[str, ...] = ()
         self.absent_images: tuple[str, ...] = ()
         self.pics: tuple[Pic, ...] = ()
+        self.io_apics: Optional[tuple[tuple[int, ...], ...]] = None
         self.readable = True
 
     def gate(self, vector: int, offset: int, kind: int = 0x8E, selector: int = CODE64) -> None:
@@ -277,6 +278,7 @@ class Machine:
             messages=self.messages,
             absent_images=self.absent_images,
             pics=self.pics,
+            io_apics=self.io_apics,
             expected_cpus=self.expected,
             stage_table=BUILT_IN,  # our kernel, with its ELF file
         )

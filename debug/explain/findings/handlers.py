@@ -128,3 +128,35 @@ class EndlessCalls(Finding):
             f" {self.times} times or more, each {self.distance} bytes above the one before: none of"
             " these calls has returned",
         )
+
+
+@dataclass(frozen=True)
+class NoInterruptComes(Finding):
+    """A loop that only an interrupt's handler can end, where every source of one is masked."""
+
+    where: str
+    test: str  # the instruction that reads what a handler would write
+    masked: tuple[str, ...]
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CPU {self.cpu} waits at {self.where} with interrupts on, until `{self.test}` reads"
+            " something else",
+            *self.masked,
+            "no other CPU executes anything",
+        )
+
+
+@dataclass(frozen=True)
+class ProgramLoops(Finding):
+    """A loop at CPL 3 with interrupts on: the kernel below it gets its interrupts."""
+
+    where: str
+    taken: int  # interrupts that it was seen to take; 0: none was logged, and none is masked
+
+    def sentences(self) -> tuple[str, ...]:
+        line = f"CPU {self.cpu} runs a program (CPL 3) that stays in a loop at {self.where}"
+        if self.taken:
+            seen = "once" if self.taken == 1 else f"{self.taken} times"
+            return (f"{line}: it was interrupted {seen} and went on, so that the kernel is alive",)
+        return (f"{line}, with interrupts on: the kernel can take the CPU from it",)

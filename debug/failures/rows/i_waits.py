@@ -15,6 +15,7 @@ from debug.explain.findings import (
     Spinning,
     WaitsFor,
 )
+from debug.explain.findings.handlers import NoInterruptComes
 from debug.explain.model import CpuState, CpuView, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
@@ -98,6 +99,13 @@ def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     return None
 
 
+def _none_comes(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(NoInterruptComes)
+    if found is None or explanation.status not in (Status.HANG, Status.MISSING_CPU):
+        return None
+    return likely(found, explanation.first(WaitsFor, found.cpu))
+
+
 def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """The BSP waits, and every other CPU is up and idle: nobody will write what it waits for."""
     if explanation.status is not Status.HANG or len(explanation.cpus) < 2:
@@ -120,12 +128,14 @@ def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 def _returns(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A fault is delivered, and raised again by the same instruction, without end."""
     storm = explanation.first(InterruptStorm)
-    if storm is None or storm.rip is None or explanation.status is not Status.HANG:
+    if storm is None or storm.rip is None:
+        return None
+    if explanation.status not in (Status.HANG, Status.UNKNOWN):
         return None
     view = explanation.view(storm.cpu)
     if storm.vector >= 32 or view is None or view.mode == "real mode":
         return None
-    return certain(storm)
+    return certain(storm) if explanation.status is Status.HANG else likely(storm)
 
 
 def _flood(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -234,6 +244,27 @@ ROWS = (
         ("HANG-01", "HANG-04"),
         _masked,
         over=_OVER,
+    ),
+    Row(
+        "interrupt-cannot-come",
+        "a CPU waits for an interrupt, and every source of one is masked or off",
+        Place.RUNNING,
+        (
+            "sleep never returns",
+            "hlt never wakes",
+            "tick counter stays 0",
+            "timer interrupt never comes",
+        ),
+        "its loop ends by memory that a handler writes, IF is 1, and the PICs, the I/O APIC and the local"
+        " APIC's timer let nothing through",
+        "one line, pin or timer is not masked, or another CPU runs",
+        "unmask the timer's line where the kernel takes it (PIC: port 21H; I/O APIC: its redirection"
+        " entry; local APIC: the LVT and the initial count) before the first wait",
+        "Handling Local Interrupts",
+        chapters.EXCEPTIONS,
+        ("HANG-04",),
+        _none_comes,
+        over=(*_OVER, "delay-never-ends", "flag-never-set"),
     ),
     Row(
         "lock-not-released",

@@ -10,7 +10,9 @@ import pytest
 
 from debug.evidence import EventKind, Evidence, ExceptionEvent, LocalApic, Pic, TableRegister
 from debug.report.diagnosis import diagnose
+from debug.sources.bochs_state import parse_io_apics as io_apics_of_bochs
 from debug.sources.bochs_state import parse_pics as parse_bochs_pics
+from debug.sources.qemu_text import parse_io_apics as io_apics_of_qemu
 from debug.sources.qemu_text import parse_pics
 from tests.python.evidence_builder import KERNEL, NULL_IDT, Machine, registers
 
@@ -32,6 +34,15 @@ BIOS_TICK = replace(
 def test_what_qemu_shows() -> None:
     assert parse_pics(SHOWN) == (replace(BY_BIOS, isr=1), Pic(0x70, 0x8E, 0, 0))
     assert parse_pics("unknown command: 'info pic'") == ()
+
+
+def test_the_entries_of_the_io_apic() -> None:
+    first = "ioapic0: ver=0x20 id=0x00 sel=0x00\r\n  pin 0  0x0000000000000020 dest=0 vec=32\r\n"
+    assert io_apics_of_qemu(first + SHOWN) == ((0x20, 0x10000),)
+    assert io_apics_of_qemu(SHOWN) == () and io_apics_of_qemu("") is None
+    shown = "ioapic = {\n  0x0 = {\n lo = 0x00010020\n hi = 0x01000000\n }\n}\n"
+    assert io_apics_of_bochs(shown) == ((0x0100000000010020,),)
+    assert io_apics_of_bochs("show: param not found") is None
 
 
 # As Bochs 2.7 shows one at reset.
@@ -93,7 +104,7 @@ def test_named(machine: Machine) -> None:
 
 def behind_an_apic(lint0: int) -> Machine:
     machine = halted()
-    apic = LocalApic(apic_id=0, svr=0x1FF, lvt={"lvt0": lint0})
+    apic = LocalApic(apic_id=0, svr=0x1FF, lvt={"lint0": lint0})
     machine.bsp = replace(machine.bsp, apic=apic)
     return machine
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from debug.evidence import TableRegister
+from debug.evidence import LocalApic, Pic, TableRegister
 from tests.python.evidence_builder import (
     CODE32,
     CODE64,
@@ -98,6 +98,29 @@ def waits(rflags: int) -> Machine:
     return machine.stop(parked, halted=True)
 
 
+def sleeps(code: str, imr: int = 0xFF, timer: int = 0x10000, started: int = 0) -> Machine:
+    """The BSP alone, with interrupts on, waits in HLT or in a loop that reads memory."""
+    machine = waits(ENABLED)
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    apic = LocalApic(
+        apic_id=0, svr=0x1FF, lvt={"lint0": 0x700, "timer": timer}, timer_initial=started
+    )
+    regs = replace(machine.bsp.registers, rip=KERNEL + 0x3001)
+    halted = code.startswith("f4")
+    machine.bsp = replace(machine.bsp, registers=regs, halted=halted, apic=apic)
+    if not halted:
+        regs = replace(regs, rip=KERNEL + 0x3000)
+        machine.bsp = replace(machine.bsp, registers=regs)
+    machine.pics = (Pic(0x20, imr, 0, 1), Pic(0x28, 0xFF, 0, 0))
+    machine.io_apics = ((1 << 16,) * 24,)
+    return machine
+
+
+SPIN_ON_FLAG = "8b 05 fa 0f 00 00 85 c0 74 f6"  # mov eax, [flag]; test eax, eax; jz
+HALT_ON_FLAG = "f4 8b 05 f9 0f 00 00 85 c0 74 f5"  # the same behind a hlt
+IDLE = "f4 eb fd"  # hlt; jmp
+
+
 def points_to(cr3: int) -> Machine:
     """Paging was just turned on with this CR3; tables that map the code are at 0x10000."""
     machine = Machine()
@@ -184,6 +207,19 @@ CASES = (
     Case("handler-left-by-ret", "certain", frame_without_rip, whole_frame),
     Case("large-page-bit-missing", "certain", lambda: maps_low(3), leads_to_a_table),
     Case("waits-with-interrupts-off", "likely", lambda: waits(MASKED), lambda: waits(ENABLED)),
+    Case(
+        "interrupt-cannot-come",
+        "likely",
+        lambda: sleeps(HALT_ON_FLAG),
+        lambda: sleeps(HALT_ON_FLAG, imr=0xFE),
+    ),
+    Case(
+        "interrupt-cannot-come",
+        "likely",
+        lambda: sleeps(SPIN_ON_FLAG, timer=0x20),
+        lambda: sleeps(SPIN_ON_FLAG, timer=0x20020, started=1000),
+    ),
+    Case("interrupt-cannot-come", "likely", lambda: sleeps(HALT_ON_FLAG), lambda: sleeps(IDLE)),
     Case("table-slot-wrong", "likely", lambda: jumps_high(767), lambda: jumps_high(765)),
     Case(
         "present-bit-missing",

@@ -76,7 +76,8 @@ def test_local_apic() -> None:
     assert apic is not None
     assert apic.icr == 1 << 56 | 0x4607
     assert apic.svr == 0x1FF and apic.esr == 0 and apic.isr == ()
-    assert apic.lvt["lvt0"] == 0x8700
+    assert apic.lvt["lint0"] == 0x8700
+    assert (apic.timer_initial, apic.timer_current) == (0, 0)
     busy = parse_lapic("ISR\t 32 48(level) \nSPIV\t 0x000001ff APIC\n")
     assert busy is not None and busy.isr == (32, 48)
     assert parse_lapic("no local APIC") is None
