@@ -17,7 +17,7 @@ from debug.cli.guard import guarded
 from debug.cli.observe import Wishes, observe
 from debug.evidence import StageEvent
 from debug.explain.model import Explanation, Status
-from debug.kernel.arrival import Arrival
+from debug.kernel.arrival import Arrival, all_arrived
 from debug.kernel.checkout import changed_sources
 from debug.kernel.demo import watch
 from debug.kernel.machine import REPEATABLE, ROOT, Kernel
@@ -27,7 +27,7 @@ from debug.stages.model import StageTable
 from debug.x86.exceptions import vector
 from tests.tutorial import host
 from tests.tutorial.exercise import Boot, Exercise, load
-from tests.tutorial.transcript import WILDCARD, compare
+from tests.tutorial.transcript import WILDCARD, Mismatch, compare
 
 
 def _came(event: StageEvent) -> str:
@@ -48,10 +48,14 @@ def _words(token: Optional[str], table: StageTable) -> str:
     return f"{token} {stage.name if stage else '(not in trampoline/stages.h)'}"
 
 
+def _compared(lane: Lane, expected: Sequence[str]) -> tuple[list[str], Optional[Mismatch]]:
+    came = [_came(event) for event in lane.events]
+    return came, compare([_pattern(token) for token in expected], came)
+
+
 def lane_difference(lane: Lane, expected: Sequence[str], table: StageTable) -> Optional[str]:
     """The first stage of a CPU that is not as expected, in words; None if all are."""
-    came = [_came(event) for event in lane.events]
-    wrong = compare([_pattern(token) for token in expected], came)
+    came, wrong = _compared(lane, expected)
     if wrong is None:
         return None
     last = f"after {_words(came[wrong.at - 1], table)}: " if 0 < wrong.at <= len(came) else ""
@@ -81,6 +85,15 @@ def stage_difference(boot: Boot, events: Sequence[StageEvent]) -> Optional[str]:
     if aps != boot.aps:
         return f"{aps} of the {boot.cpus - 1} APs lit a lamp, expected {boot.aps}"
     return None
+
+
+def another_came(boot: Boot, events: Sequence[StageEvent]) -> bool:
+    """Whether a CPU lit another stage in the place of one that is expected."""
+    compared = (
+        _compared(lane, boot.bsp if lane.is_bsp else boot.ap)
+        for lane in lanes(events, table_for(None))
+    )
+    return any(wrong is not None and wrong.came is not None for _, wrong in compared)
 
 
 def difference(boot: Boot, events: Sequence[StageEvent], came: Explanation) -> Optional[str]:
@@ -115,10 +128,21 @@ def is_open(boot: Boot) -> bool:
 
 
 def wishes(boot: Boot, kernel: Kernel) -> Wishes:
-    """How a boot is watched: until it is as expected if that can be seen, else to its end."""
+    """How a boot is watched: until it is as expected, or has come to its last stages without what is
+    expected before them, if that can be seen; else to its end.
+    """
     if not is_open(boot):
         return watch(kernel)
-    arrival = Arrival(lambda events: bool(events) and stage_difference(boot, events) is None)
+    arrived = all_arrived(boot.cpus)
+
+    def over(events: Sequence[StageEvent]) -> bool:
+        if not events:
+            return False
+        return stage_difference(boot, events) is None or (
+            arrived(events) and another_came(boot, events)
+        )
+
+    arrival = Arrival(over)
     return replace(watch(kernel), on_output=arrival.take, stop_when=arrival.is_over)
 
 

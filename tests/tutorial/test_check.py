@@ -14,12 +14,21 @@ from debug.evidence import StageEvent
 from debug.explain.model import Explanation, Status, Step
 from debug.kernel.arrival import Arrival, all_arrived
 from debug.kernel.checkout import changed_sources
+from debug.kernel.machine import Kernel
 from debug.stages.checksum import encode
 from debug.stages.elf import table_for
 from debug.stages.lanes import lanes
 from tests.tutorial import host
 from tests.tutorial.chapter import Outcome
-from tests.tutorial.check import chain_of, difference, is_open, lane_difference, stage_difference
+from tests.tutorial.check import (
+    another_came,
+    chain_of,
+    difference,
+    is_open,
+    lane_difference,
+    stage_difference,
+    wishes,
+)
 from tests.tutorial.exercise import load, read
 
 HEALTHY = Explanation(Status.HEALTHY, "")
@@ -158,3 +167,18 @@ def test_an_exercise_is_waited_for_until_it_is_right() -> None:
 def test_what_may_still_become_wrong_is_watched_to_its_end(more: dict[str, str]) -> None:
     (boot,) = read("00", {"cpus": 1, **more}).boots
     assert not is_open(boot)
+
+
+def test_a_boot_that_went_by_the_expected_stage_is_over_with_the_last_one() -> None:
+    (boot,) = read("00", {"cpus": 1, "bsp": "b0 … b9 9f ba …"}).boots
+    watched = wishes(boot, Kernel(Path("build")))
+    assert watched.on_output is not None and watched.stop_when is not None
+    watched.on_output(frames(*events("b0 b9 ba")))
+    assert not watched.stop_when(), "it may come later"
+    watched.on_output(encode(0, 0xCA, None, 3))
+    assert watched.stop_when()
+
+
+def test_a_stage_behind_the_last_ones_is_waited_for() -> None:
+    (boot,) = read("00", {"cpus": 2, "bsp": "b0 …", "ap": "10 … a7 91 …"}).boots
+    assert not another_came(boot, [*events("b0 ca"), *events("10 a7", 1)])
