@@ -11,6 +11,7 @@ from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import symbols_of
 from debug.cli.run import symbol_file
 from debug.cli.show import add_report_options, show
+from debug.cli.symbol_check import checked
 from debug.pictures.easel import Easel
 from debug.report.diagnosis import diagnose
 from debug.sources.errors import CommandLineError, StartError
