@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu
-from debug.explain.clues import pointers, session, stack, tables, words
+from debug.explain.clues import instruction, pointers, session, stack, tables, words
 from debug.explain.clues.moment import moment
 from debug.explain.context import Machine
 from debug.explain.model import Finding
@@ -28,6 +28,7 @@ def findings(machine: Machine, culprit: Optional[Cpu]) -> tuple[Finding, ...]:
         *said,
         *shown,
         *tables.findings(found),
+        *instruction.findings(found),
         *stack.findings(found),
         *pointers.findings(found),
     )

@@ -39,6 +39,7 @@ def findings(moment: Moment) -> Iterator[Evident]:
         _device(moment),
         _frame(moment),
         _high_entry(moment),
+        _high_fetch(moment),
         _pointer(moment),
     ):
         if one is not None:
@@ -75,6 +76,8 @@ def _slide(moment: Moment) -> Optional[Evident]:
         return None
     if any(value in (moment.get("cr3"), moment.get("cr0")) for _, value in moment.general()):
         return None  # the tables were only just switched: nothing was run through
+    if any(value == rip for _, value in moment.general()):
+        return None  # it was sent there
     lines = [f"RIP {rip:#x} is the first byte of a page that is not present: it ran off the end"]
     trail = moment.before[-1] if moment.before else None
     if trail is not None and trail.registers.rip is not None:
@@ -220,6 +223,28 @@ def _high_entry(moment: Moment) -> Optional[Evident]:
         "the bytes there are no instruction: another frame may be mapped there than the image's",
     )
     return Evident(moment.cpu, Clue.HIGH_ENTRY, Proof.HINT, lines)
+
+
+def _high_fetch(moment: Moment) -> Optional[Evident]:
+    """The jump into the higher half, through a register: nothing is mapped there."""
+    rip, rsp, table = moment.get("rip"), moment.get("rsp"), moment.registers.gdtr
+    if (
+        rip is None
+        or rip < _HIGH
+        or not moment.fetch
+        or moment.error(_P)
+        or moment.mode is not Mode.LONG64
+    ):
+        return None
+    held = [moment.shown(name) for name, value in moment.general() if value == rip]
+    low = rsp is not None and 0 < rsp < _LOW and table is not None and table.base < _HIGH
+    if not held or not low:
+        return None
+    lines = (
+        f"the fetch from {rip:#x} failed, {held[0]} holds that address, and the stack ({rsp or 0:#x}) and"
+        " the GDT are still low: it is the jump to the higher half",
+    )
+    return Evident(moment.cpu, Clue.HIGH_FETCH, Proof.FITS, lines)
 
 
 def _pointer(moment: Moment) -> Optional[Evident]:

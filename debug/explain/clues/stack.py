@@ -133,17 +133,17 @@ def _stack_of_tss(moment: Moment) -> Optional[Evident]:
 
 
 def _wrapped(moment: Moment) -> Optional[Evident]:
-    """A 32-bit stack at the very end of the address space began at 0."""
+    """A stack at the very end of the address space began at 0."""
     rsp, address = moment.get("rsp"), moment.address
-    if moment.mode is not Mode.PROTECTED32 or rsp is None or address is None:
+    if moment.mode not in (Mode.PROTECTED32, Mode.LONG64) or rsp is None or address is None:
         return None
     below = rsp - address & moment.mask
     if not 0 < below <= 64 or moment.error(_W) is False or moment.cpl != 0:
         return None
     if rsp == 0:
-        line = f"ESP is 0 and the push faulted at {address:#x}"
+        line = f"{moment.shown('rsp')} is 0 and the push faulted at {address:#x}"
         return Evident(moment.cpu, Clue.STACK_ZERO, Proof.ALONE, (line,))
-    if rsp < _LAST_PAGES:
+    if rsp < _LAST_PAGES or moment.mode is Mode.LONG64:
         return None
     lines = (
         f"ESP {rsp:#x} lies in the last pages of the address space: a stack that began at 0 and"

@@ -7,7 +7,7 @@ from typing import Iterator, Optional
 
 from debug.explain.clues.moment import Moment
 from debug.explain.findings.evident import Clue, Evident, Proof
-from debug.x86.exceptions import DF, GP, NP, PF, PageFaultCode, SelectorCode
+from debug.x86.exceptions import DF, GP, NP, PF, UD, PageFaultCode, SelectorCode
 from debug.x86.modes import MASK32, Mode, PagingMode, paging_mode_of
 from debug.x86.registers import Cr4, Rflags
 
@@ -15,6 +15,8 @@ _P, _W = int(PageFaultCode.P), int(PageFaultCode.W)
 _DATA = ("ds", "es", "fs", "gs")
 _NEAR = 64  # bytes behind the end of the GDT that a mistaken selector of one's own reaches
 _FLAGS = Rflags.IF | 2
+_VECTORS = 0x500  # the interrupt vectors and the BIOS's data end below
+_ROM_SEGMENT, _ROM_OFFSETS = 0xF000, 0xC000  # of the vectors that lead into the BIOS
 
 
 def findings(moment: Moment) -> Iterator[Evident]:
@@ -22,7 +24,10 @@ def findings(moment: Moment) -> Iterator[Evident]:
     for one in (
         _gate(moment),
         _gdt_null(moment),
+        _gdt_astray(moment),
+        _code_refused(moment),
         _l_bit(moment),
+        _compatibility(moment),
         _frame_to_vm86(moment),
         _selector(moment),
         _return_to_user(moment),
@@ -70,6 +75,57 @@ def _gdt_null(moment: Moment) -> Optional[Evident]:
     return Evident(moment.cpu, Clue.GDT_NULL, Proof.FITS, (line,))
 
 
+def _refused(moment: Moment) -> Optional[int]:
+    """The selector within the GDT that the error code names."""
+    code, table = moment.error_code, moment.registers.gdtr
+    if moment.vector not in (GP, NP) or not code or table is None or not moment.first:
+        return None
+    named = SelectorCode(code)
+    if named.idt or code & 4 or not named.selector or named.selector | 7 > table.limit:
+        return None
+    return named.selector
+
+
+def _gdt_astray(moment: Moment) -> Optional[Evident]:
+    """GDTR names the vector table, or holds what LGDT read there: DS was another one."""
+    selector, table = _refused(moment), moment.registers.gdtr
+    if selector is None or table is None:
+        return None
+    line = (
+        f"selector {selector:#06x}, within the limit {table.limit:#x}, was refused: GDTR's base is"
+    )
+    if table.base + selector < _VECTORS:
+        lines = (f"{line} {table.base:#x}, where the interrupt vectors and the BIOS's data are",)
+    elif table.base & 0xFFFF == _ROM_SEGMENT and table.limit >= _ROM_OFFSETS:
+        lines = (
+            f"{line} {table.base:#x}, and with its limit that is what the interrupt vector table holds:"
+            " LGDT read its operand there, relative to another DS",
+        )
+    else:
+        return None
+    return Evident(moment.cpu, Clue.GDT_ASTRAY, Proof.FITS, lines)
+
+
+def _code_refused(moment: Moment) -> Optional[Evident]:
+    """The far jump after a switch of modes was refused: a register still holds CR0's value."""
+    selector, cr0 = _refused(moment), moment.get("cr0")
+    held = [moment.shown(name) for name, value in moment.general() if value == cr0]
+    if (
+        selector is None
+        or not held
+        or _gdt_astray(moment)
+        or moment.cpl != 0
+        or moment.mode is Mode.LONG64
+    ):
+        return None
+    what = f"{held[0]} still holds CR0's value {cr0 or 0:#x}: what was refused is the far jump after it"
+    if moment.vector == NP:
+        line = f"#NP names selector {selector:#06x}: its descriptor has P=0, or is garbage"
+        return Evident(moment.cpu, Clue.CODE_ABSENT, Proof.FITS, (line, what))
+    line = f"#GP names selector {selector:#06x}, within the GDT: it is no code segment there"
+    return Evident(moment.cpu, Clue.CODE_REFUSED, Proof.HINT, (line, what))
+
+
 def _l_bit(moment: Moment) -> Optional[Evident]:
     """Compatibility mode with a GDT that only 64-bit code can have loaded."""
     table, code = moment.registers.gdtr, moment.registers.segments.get("cs")
@@ -83,6 +139,23 @@ def _l_bit(moment: Moment) -> Optional[Evident]:
         " elsewhere: a far return or IRET then loaded this CS",
     )
     return Evident(moment.cpu, Clue.L_BIT_MISSING, Proof.FITS, lines)
+
+
+def _compatibility(moment: Moment) -> Optional[Evident]:
+    """A kernel in compatibility mode, in which it only passes through to its 64-bit code."""
+    code, table = moment.registers.segments.get("cs"), moment.registers.gdtr
+    if moment.mode not in (Mode.COMPAT32, Mode.COMPAT16) or moment.cpl != 0 or not moment.first:
+        return None
+    if code is None or table is not None and table.base > MASK32:
+        return None  # it was in 64-bit mode before: another row says more
+    if moment.vector != UD and (moment.vector != GP or moment.error_code):
+        return None
+    lines = (
+        f"CS {code.selector:#06x} has L=0 while EFER.LMA=1: the CPU is in {moment.mode.value}, at CPL 0",
+        "code assembled for 64 bits is decoded as other instructions there; a prefix 48H is DEC EAX",
+    )
+    proof = Proof.FITS if moment.vector == UD else Proof.HINT
+    return Evident(moment.cpu, Clue.COMPATIBILITY, proof, lines)
 
 
 def _frame_to_vm86(moment: Moment) -> Optional[Evident]:
@@ -202,11 +275,22 @@ def _walks_pae(moment: Moment) -> bool:
 
 def _lme_not_set(moment: Moment) -> Optional[Evident]:
     """Paging was turned on with CR4.PAE set, for which few 32-bit kernels have a use."""
-    lost = _code_lost(moment)
-    if lost is None or lost.clue is not Clue.CODE_LOST_WITH_PG or not _walks_pae(moment):
+    if not _walks_pae(moment) or not moment.first or moment.cpl != 0:
         return None
+    lost, cr0 = _code_lost(moment), moment.get("cr0")
+    if lost is not None and lost.clue is not Clue.CODE_LOST_WITH_PG:
+        return None
+    said = lost.lines if lost is not None else ()
+    if lost is None:
+        held = [moment.shown(name) for name, value in moment.general() if value == cr0]
+        if not held or moment.vector not in (PF, UD, GP) or moment.fetch:
+            return None
+        said = (
+            f"{held[0]} still holds CR0's value {cr0 or 0:#x}: paging has only just been turned on,"
+            " and what runs now is not the code that was there before",
+        )
     lines = (
-        *lost.lines,
+        *said,
         f"CR4.PAE is 1 and EFER is {moment.get('efer') or 0:#x}, LME=0: the tables are walked as"
         " those of PAE. A kernel on its way to long mode has not set LME, or this CPU does not have"
         " it (qemu-system-i386, -cpu qemu32) and ignores it; of a 32-bit kernel with PAE, the"

@@ -41,10 +41,13 @@ class Clue(Enum):
     # by registers
     NO_TSS = "no-tss"
     TSS_UNMAPPED = "tss-unmapped"
+    GDT_ASTRAY = "gdt-astray"
+    CODE_REFUSED = "code-refused"
     GDT_NULL = "gdt-null"
     GDT_AT_ZERO = "gdt-at-zero"
     GDT_EMPTY = "gdt-empty"
     TABLES_AT_ZERO = "tables-at-zero"
+    COMPATIBILITY = "compatibility"
     L_BIT_MISSING = "l-bit-missing"
     CR3_MISALIGNED = "cr3-misaligned"
     CODE_LOST_WITH_CR3 = "code-lost-with-cr3"
@@ -63,6 +66,9 @@ class Clue(Enum):
     MMIO = "mmio"
     FRAME_AS_POINTER = "frame-as-pointer"
     HIGH_ENTRY = "high-entry"
+    HIGH_FETCH = "high-fetch"
+    DIVIDE = "divide"
+    SSE_OFF = "sse-off"
     POINTER = "pointer"
 
 

@@ -208,12 +208,13 @@ ROWS = (
     ),
     Row(
         "entry-null",
-        "the CPU was sent to address 0: the entry pointer is 0",
+        "the CPU was sent to address 0: a pointer to code is 0",
         Place.LONG64,
         ("AP hangs in 64-bit", "RIP is 0", "AP executes the IVT"),
         "the CPU fetches from address 0, or executes in page 0 in 64-bit mode",
         "the instruction pointer was never in page 0",
-        "fill in lcpu.entry for this APIC ID before its SIPI",
+        "of an AP, fill in its entry (lcpu.entry) before its SIPI; else look for a function pointer that"
+        " was never set, or a return address that was overwritten",
         "Instruction Pointer",
         chapters.INTO_C,
         ("ENT-01",),

@@ -128,12 +128,14 @@ def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 def _returns(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A fault is delivered, and raised again by the same instruction, without end."""
     storm = explanation.first(InterruptStorm)
-    if storm is None or storm.rip is None or explanation.status is not Status.HANG:
+    if storm is None or storm.rip is None:
+        return None
+    if explanation.status not in (Status.HANG, Status.UNKNOWN):
         return None
     view = explanation.view(storm.cpu)
     if storm.vector >= 32 or view is None or view.mode == "real mode":
         return None
-    return certain(storm)
+    return certain(storm) if explanation.status is Status.HANG else likely(storm)
 
 
 def _flood(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

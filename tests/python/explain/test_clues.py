@@ -195,6 +195,21 @@ def compat(base: int) -> Registers:
     return machine32(**values, gdtr=TableRegister(base, 0x27))
 
 
+def jumped(register: int, error: int = 0, **values: Any) -> Log:
+    """64-bit code on a low stack fetches from the higher half, or pushes with this RSP."""
+    high = 0xFFFF_FFFF_8010_B000
+    known: dict[str, Any] = {"rip": high, "rax": register, "rsp": 0x10A000, "cr4": 0x20, **values}
+    regs = registers(cs=segment(8, flags=0xAF9A00), gdtr=TableRegister(0x10A000, 0x17), **known)
+    return died(regs, 14, error, regs.rip if error == 0 else (known["rsp"] - 8) % (1 << 64))
+
+
+def jumps_far(base: int, limit: int = 0x1F, vector: int = 13, **values: Any) -> Log:
+    """The far jump after PE was set is refused: selector 8 of the GDT at `base`."""
+    known = {"cr0": 0x11, "rax": 0x11, "rip": 0x7C43, "rsp": 0x7C00, **values}
+    regs = registers("prot16", gdtr=TableRegister(base, limit), **known)
+    return died(regs, vector, 8)
+
+
 CASES = (
     # the emulator's words
     Case(
@@ -413,7 +428,57 @@ CASES = (
         lambda: died(machine32(rip=0x1003D0, rax=PG), 14, 0, 0x1003D0),
         lambda: died(machine32(rip=0x1003D0), 14, 0, 0x1003D0),
     ),
+    Case(
+        "compatibility-mode-left-on",
+        "likely",
+        lambda: died(compat(0x10A000), 6),
+        lambda: died(machine32(cr4=0x20, efer=0), 6),
+    ),
+    Case(
+        "lme-missing",
+        "likely",
+        lambda: died(machine32(cr4=0x20, efer=0, rax=PG), 14, 0, PG),
+        lambda: died(machine32(cr4=0x20, efer=0), 14, 0, PG),
+    ),
+    Case(
+        "stack-null",
+        "certain",
+        lambda: jumped(0, 2, rsp=0),
+        lambda: jumped(0, 2, rsp=0x1000),
+    ),
+    Case(
+        "gdt-base-wrong",
+        "likely",
+        lambda: jumps_far(0x78),
+        lambda: jumps_far(0x7C78),
+    ),
+    Case(
+        "gdt-base-wrong",
+        "likely",
+        lambda: jumps_far(0xFF53F000, 0xFF53),  # the vectors of interrupts 0 and 1
+        lambda: jumps_far(0xFF53F000, 0x17),
+    ),
+    Case(
+        "code-segment-not-present",
+        "likely",
+        lambda: jumps_far(0x7C78, vector=11),
+        lambda: jumps_far(0x7C78, vector=11, rax=0),
+    ),
+    # instructions
+    Case("divide-error", "likely", lambda: died(machine32(), 0), lambda: cut(machine32(), 0, 0, 0)),
+    Case(
+        "sse-not-enabled",
+        "possible",
+        lambda: died(registers(rip=0x101000, cr4=0x20), 6),
+        lambda: died(registers(rip=0x101000, cr4=0x220), 6),
+    ),
     # pointers and jumps
+    Case(
+        "higher-half-unmapped",
+        "likely",
+        lambda: jumped(0xFFFF_FFFF_8010_B000),
+        lambda: jumped(0xFFFF_FFFF_8010_B000, rsp=0xFFFF_FFFF_8010_A000),
+    ),
     Case("executing-zeros", "likely", lambda: slide(0x804A000), lambda: slide(0x804A010)),
     Case(
         "ivt-as-pointer",
