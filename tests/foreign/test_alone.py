@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A kernel of one CPU, without lamps and without symbols: what it can't get past is named.
+
+alone.asm, in 32-bit and in 64-bit code, on QEMU and on Bochs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from debug.failures.row import Certainty
+from tests.foreign.test_hangs import command
+from tests.python.cli.machines import LIMIT, Scene, first_cause
+
+pytestmark = pytest.mark.emulator
+
+SOURCE = Path(__file__).with_name("alone.asm")
+EMULATORS = ("qemu", "bochs")
+WIDTHS = ("", "WIDE")
+
+
+class Case(NamedTuple):
+    bug: str
+    statuses: tuple[str, ...]
+    cause: str  # the first one
+    certainty: Certainty
+    widths: tuple[str, ...] = WIDTHS
+
+
+CASES = (
+    Case("masked", ("hang",), "interrupt-cannot-come", Certainty.LIKELY),
+    # Where a stack without paging wraps round to, anything may follow.
+    Case("recursion", ("hang", "triple-fault"), "recursion-without-end", Certainty.LIKELY),
+    Case("real_ud2", ("hang",), "real-mode-fault-loop", Certainty.CERTAIN, ("",)),
+)
+
+
+CELLS = tuple((case, width) for case in CASES for width in case.widths)
+
+
+def report(folder: Path, emulator: str, width: str, bug: str) -> dict[str, Any]:
+    if emulator == "bochs" and not shutil.which("bochs"):
+        pytest.skip("bochs is not installed")
+    image = folder / "alone.img"
+    defines = [f"-D{word}" for word in (width, bug and f"BUG_{bug}") if word]
+    subprocess.run(
+        ["nasm", "-f", "bin", *defines, str(SOURCE), "-o", str(image)], check=True, timeout=LIMIT
+    )
+    patience = "6" if emulator == "qemu" else "15"
+    return Scene(folder).report("--timeout", patience, "--", *command(emulator, image, 1))
+
+
+@pytest.mark.parametrize("emulator", EMULATORS)
+@pytest.mark.parametrize(("case", "width"), CELLS, ids=[f"{c.bug}-{w}" for c, w in CELLS])
+def test_named(case: Case, width: str, emulator: str, tmp_path: Path) -> None:
+    found = report(tmp_path, emulator, width, case.bug)
+    assert found["status"] in case.statuses, found
+    assert first_cause(found) == (case.cause, case.certainty.value)
+
+
+@pytest.mark.parametrize("emulator", EMULATORS)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("bug", ["", "program"], ids=["sleeps", "program"])
+def test_healthy(bug: str, width: str, emulator: str, tmp_path: Path) -> None:
+    found = report(tmp_path, emulator, width, bug)
+    assert (found["status"], found["causes"]) == ("healthy", [])
