@@ -129,7 +129,7 @@ machines: setup-test ## other people's machines, healthy and broken (MACHINES='x
 fuzz: setup ## 10000 damaged logs: no crash, no hang, no new certainty (RUNS=, FILES=)
 	@$(PYTHON) -m tests.fuzz $(if $(RUNS),--runs $(RUNS)) $(FILES)
 
-endurance: setup-test ## boot RUNS=1000 times, on Bochs a tenth as often: none may fail
+endurance: setup-test ## boot RUNS=1000 times, a tenth on Bochs, some with 64 CPUs: none may fail
 	@$(PYTHON) -m tests.endurance --runs $(or $(RUNS),1000)
 
 bench-peers: setup kernel ## our bring-up beside memtest86+, Xen and Linux (CPUS=64, RUNS=3)

@@ -111,7 +111,7 @@ def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
     evidence = first.evidence
     if NO_LOG not in evidence.limits or evidence.accelerator == "kvm":
         return ""
-    if evidence.ending is Ending.EMULATOR_DIED:
+    if evidence.ending is Ending.EMULATOR_DIED or not evidence.cpus:
         return ""
     if INTERRUPTED in evidence.messages or "-S" in argv:
         return ""
@@ -172,18 +172,23 @@ def _once(
     try:
         with machine_for(argv, watched, symbols or NoSymbols(), log, scratch_disks) as machine:
             evidence = machine.observe()
+            from debug.cli.symbol_check import checked
             from debug.report.diagnosis import diagnose
             from debug.stages.elf import own_table
             from debug.stages.gather import stages_of
 
             symbols = symbols or symbols_of(())
+            absent = symbols.absent(evidence.memory)
+            if evidence.cpus:
+                symbols, said = checked(symbols, evidence)
+                evidence = replace(evidence, limits=(*said, *evidence.limits))
             evidence = replace(
                 evidence,
                 stages=evidence.stages or stages_of(machine.streams, evidence.memory),
                 symbols=symbols,
                 stage_table=own_table(path for path, _ in wishes.symbols),
                 expected_cpus=wishes.cpus,
-                absent_images=symbols.absent(evidence.memory),
+                absent_images=absent,
             )
             diagnosis = diagnose(evidence)
             if not_started(evidence) and not diagnosis.causes:

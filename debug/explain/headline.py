@@ -71,6 +71,8 @@ def headline(
         return f"{how}: {count} of {max(len(views), count)} CPUs online{told}"
     if machine.evidence.ending is Ending.EMULATOR_DIED and machine.evidence.messages:
         return f"the emulator ended by itself: {machine.evidence.messages[0]}"
+    if machine.evidence.ending is Ending.STOPPED and not views and machine.evidence.messages:
+        return f"nothing could be read: {machine.evidence.messages[0]}"
     for still in bsp_in_firmware(machine):
         return f"the machine is still in its firmware, at {still.where}: no kernel was seen"
     for only in firmware.findings(machine):

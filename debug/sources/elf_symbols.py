@@ -159,6 +159,25 @@ class ElfFile:
         where = self.line(address)
         return Symbol(symbol.name, symbol.offset, *where) if where else symbol
 
+    @property
+    def names(self) -> int:
+        """How many places have a name."""
+        return len(self._starts)
+
+    def functions(self) -> tuple[tuple[str, int, int], ...]:
+        """(name, address, size) of what has a size, functions and objects, by address."""
+        entries = zip(self._starts, self._entries)
+        return tuple((name, start, size) for start, (size, name, _) in entries if size)
+
+    def code(self, address: int, length: int) -> Optional[bytes]:
+        """What the file holds at an address of its executable segments.  Raises SymbolError."""
+        linked = address - self.offset & MASK
+        for one in self.segments():
+            at = linked - one.virtual
+            if one.executable and 0 <= at and at + length <= len(one.data):
+                return one.data[at : at + length]
+        return None
+
     def address(self, name: str) -> Optional[int]:
         """The address of a symbol, the load offset added (not to absolute ones)."""
         return self._names.get(name)
@@ -317,6 +336,13 @@ class ElfSymbols:
 
     def __init__(self, files: Sequence[tuple[Union[str, Path], int]]) -> None:
         self.files = tuple(ElfFile(path, offset) for path, offset in files)
+
+    @classmethod
+    def of(cls, files: Sequence[ElfFile]) -> ElfSymbols:
+        """Those of files that are open already."""
+        found = cls(())
+        found.files = tuple(files)
+        return found
 
     def lookup(self, address: int) -> Optional[Symbol]:
         for file in self.files:

@@ -46,6 +46,18 @@ def shut_down(data: Mapping[str, Any], panicked: bool) -> End:
     return End(Ending.EXITED, messages=(f"the guest ended the machine: {reason}",))
 
 
+UNANSWERED = (
+    "QEMU runs and does not answer its monitor: most often a guest keeps its main loop busy that sets"
+    " a timer (PIT, HPET, local APIC) to a period of microseconds"
+)
+
+
+def unanswered(what: str, started: bool) -> End:
+    """Its monitor said nothing in time: `what` is missing.  `started`: it showed a machine before."""
+    ending = Ending.STOPPED if started else Ending.EMULATOR_DIED
+    return End(ending, messages=(UNANSWERED if started else what, what), readable=False)
+
+
 def gone(
     code: Optional[int], started: bool, said: Sequence[str], argv: Sequence[str], asked: bool
 ) -> End:

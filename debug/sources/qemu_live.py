@@ -25,7 +25,7 @@ from debug.sources import qemu_evidence
 from debug.sources.command_line import Additions, Launch, plan
 from debug.sources.errors import StartError
 from debug.sources.keyboard import Keyboard
-from debug.sources.qemu_ending import BROKEN, End, gone, shut_down
+from debug.sources.qemu_ending import BROKEN, End, gone, shut_down, unanswered
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_idle import IdleWatch
 from debug.sources.qemu_log import QemuLog
@@ -43,7 +43,7 @@ from debug.sources.qemu_readout import (
     read_cpus,
     version_of,
 )
-from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent
+from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent, QmpTimeout
 from debug.sources.signals import Signals
 from debug.sources.watch import INTERRUPTED, Watch
 
@@ -217,6 +217,8 @@ class QemuMachine:
             return gone(
                 code, bool(self._listed), output.messages(), self._argv, self._signals.interrupted
             )
+        except QmpTimeout as error:
+            return unanswered(str(error), bool(self._listed))
         except QmpError as error:
             return End(Ending.EMULATOR_DIED, messages=(str(error),), readable=False)
 
@@ -330,9 +332,11 @@ class QemuMachine:
                 memory = self._memory
                 accelerated = accelerator(self._qmp)
                 pics, io_apics = read_controllers(self._qmp)
+            except QmpTimeout as error:
+                end = unanswered(str(error), True)
             except QmpError as error:
                 limits.append(f"QEMU could not be read out: {error}")
-        else:
+        elif self._qmp.closed:
             limits.append("QEMU has ended: its registers and memory are gone")
         self._output.pump()
         logs = self._output.logs()

@@ -119,6 +119,7 @@ static bool report(unsigned cpus)
 
 void workload_report(unsigned cpus)
 {
+    workload_run(cpus); /* the first run maps the threads' stacks */
     console_printf("workload: %u ways to place %u queens\n"
                    "  CPUs     items   busiest speed-up   steals switches"
                    "        us\n",

@@ -25,7 +25,4 @@ same in every run, however busy the host is.
 shift=7 (128 ns an instruction) is for speed: the kernel measures its TSC for 10 ms of virtual time,
 and each of its polls lets QEMU look at every CPU.  On a busy host of two cores 255 CPUs boot in 8 s
 with it and in 62 s with shift=0; the instructions of 8 CPUs are the same with both.
-
-An AP's own cost grows by 5 instructions with each CPU before it: it looks for its block among
-lcpus[] from the start.
 """

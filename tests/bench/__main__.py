@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Sequence
 
 from debug.cli.errors import CommandError
-from tests.bench import machine, report, verdict
+from tests.bench import machine, report, verdict, workload
 
 SINK_CPUS = 8
 SINKS = (
@@ -52,7 +52,7 @@ class Progress:
 
 def measure(sizes: Sequence[int] = SIZES, sink_cpus: int = SINK_CPUS) -> report.Results:
     """Everything.  Raises CommandError."""
-    progress = Progress(3 + len(SINKS) + 3 * len(sizes))
+    progress = Progress(4 + len(SINKS) + 3 * len(sizes))
     try:
         progress.step("building two kernels and the counter")
         bench = machine.prepare()
@@ -75,6 +75,8 @@ def measure(sizes: Sequence[int] = SIZES, sink_cpus: int = SINK_CPUS) -> report.
             measured.append(report.Size(cpus, *counted))
         progress.step(f"{sink_cpus} CPUs, by the clock")
         jump = bench.boot("traced", sink_cpus, "", shift=0)
+        progress.step(f"{workload.CPUS} CPUs share work on Bochs")
+        shared = workload.measure()
         progress.step("a broken kernel, and its verdict")
         judged = verdict.measure()
     finally:
@@ -86,6 +88,7 @@ def measure(sizes: Sequence[int] = SIZES, sink_cpus: int = SINK_CPUS) -> report.
         (alone.cycles, alone.bring_up.total),
         (jump.cycles, jump.bring_up.total),
         judged,
+        shared,
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Callable
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
@@ -77,21 +78,32 @@ def prepare(place: Path = PLACE) -> Bench:
 
 def build_plugin(place: Path, kernel: Path) -> Path:
     """The plugin for the first interface version that this QEMU takes."""
-    plugin = place / "count.so"
+
+    def objection(plugin: Path) -> str:
+        try:
+            boot(kernel, plugin, 1, "smp=off", SHIFT)
+            return ""
+        except BenchError as error:
+            if "plugin" not in str(error):
+                raise
+            return str(error)
+
+    return compile_plugin(place / "count.so", SOURCE, objection)
+
+
+def compile_plugin(plugin: Path, source: Path, objection: Callable[[Path], str]) -> Path:
+    """`plugin` from `source`, for the first version that QEMU has no objection to, or BenchError."""
+    plugin.parent.mkdir(parents=True, exist_ok=True)
     said = ""
     for version in PLUGIN_VERSIONS:
         _run(
             *("gcc", "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O2", "-Wall", "-Wextra", "-Werror"),
             *("-shared", "-fPIC", "-fvisibility=hidden", f"-DPLUGIN_VERSION={version}"),
-            *("-o", str(plugin), str(SOURCE)),
+            *("-o", str(plugin), str(source)),
         )
-        try:
-            boot(kernel, plugin, 1, "smp=off", SHIFT)
+        said = objection(plugin)
+        if not said:
             return plugin
-        except BenchError as error:
-            said = str(error)
-            if "plugin" not in said:
-                raise
     raise BenchError(
         "expected a QEMU that takes TCG plugins, to count instructions; this one says:\n" + said,
         ExitCode.MISSING_TOOL,

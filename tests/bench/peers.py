@@ -7,6 +7,11 @@ the INIT, with the host's time; the firmware's own start of the CPUs comes befor
 a SIPI.  memtest86+ says nothing: it starts one CPU after the other and waits for each, so its
 last SIPI counts, in its favour.
 
+One more boot of each counts the instructions of all its CPUs between the same two moments, with a
+QEMU plugin (running_total.c).  It runs without -icount, under which Debian's Linux starts no AP on
+QEMU 7.2 (four CPUs, 150 s).  So a wait by the clock counts as what was executed meanwhile, and Xen's
+and Linux's counts, which are nearly all waits, follow the host's speed.
+
 The packages are unpacked below build/sweep, not installed: Xen's would change how the host boots.
 """
 
@@ -22,22 +27,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Sequence
 
+from debug.cli.errors import CommandError
 from debug.kernel.machine import Kernel
 from tests.bench.counts import median
+from tests.bench.machine import PLACE, compile_plugin
+from tests.bench.running_total import EVENTS, Starter, executed, is_sipi
 from tests.machines.images import IMAGES
 from tests.machines.packages import MachineError
 
 CPUS, ROUNDS = 64, 3
 LIMIT = 300.0  # seconds for one boot
+SOURCE = Path(__file__).with_name("running_total.c")
 SILENCE = 5.0  # seconds without a further SIPI: it was the last one
 MEMORY = "1024"  # MiB: Xen and Linux keep something for each CPU
 _ICR = re.compile(r"@(\d+\.\d+):apic_mem_writel (?:0x)?0*300 = (?:0x)?([0-9a-f]+)")
-_DELIVERY, _INIT, _STARTUP = 0x700, 0x500, 0x600
-_ASSERT = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,11 @@ class Peer:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one bring-up, and how many start-up messages it took."""
+    """Seconds of one bring-up, how many start-up messages it took, and instructions if counted."""
 
     seconds: float
     sipis: int
+    instructions: Optional[int] = None
 
 
 class PeerError(Exception):
@@ -90,17 +98,12 @@ def icr_writes(log: str) -> list[tuple[float, int]]:
 
 def first_init(writes: Sequence[tuple[float, int]]) -> Optional[int]:
     """Where in `writes` the kernel's first INIT is: after the firmware's SIPI."""
-    seen = False
-    for at, (_, value) in enumerate(writes):
-        kind = value & _DELIVERY
-        if seen and kind == _INIT and value & _ASSERT:
-            return at
-        seen = seen or kind == _STARTUP
-    return None
+    starter = Starter()
+    return next((at for at, (_, icr) in enumerate(writes) if starter.is_first_init(icr)), None)
 
 
-def boot(peer: Peer, cpus: int) -> Timing:
-    """Boot once.  Raises PeerError."""
+def boot(peer: Peer, cpus: int, plugin: Optional[Path] = None) -> Timing:
+    """Boot once, with the plugin to count and not to time.  Raises PeerError."""
     with tempfile.TemporaryDirectory(prefix="lamppost-peers-") as directory:
         log = Path(directory) / "trace"
         log.touch()
@@ -110,16 +113,23 @@ def boot(peer: Peer, cpus: int) -> Timing:
             *("-serial", "stdio", "-no-reboot", "-msg", "timestamp=on"),
             *("-trace", "apic_mem_writel", "-D", str(log), *peer.argv),
         ]
+        if plugin:
+            argv += ["-plugin", str(plugin), "-d", "plugin"]
+            argv += [word for event in EVENTS for word in ("-trace", event)]
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
         )
         try:
-            return _watch(child, peer, log)
+            timing = _watch(child, peer, log)
         finally:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             assert child.stdout is not None
             child.stdout.close()
+        if not plugin:
+            return timing
+        with open(log, encoding="latin-1") as lines:
+            return replace(timing, instructions=executed(lines, peer.online))
 
 
 def _watch(child: subprocess.Popen[bytes], peer: Peer, log: Path) -> Timing:
@@ -142,7 +152,7 @@ def _watch(child: subprocess.Popen[bytes], peer: Peer, log: Path) -> Timing:
                 continue
             writes = icr_writes(log.read_text(encoding="latin-1"))
             start = first_init(writes)
-            sipis = [t for t, v in writes[start or 0 :] if v & _DELIVERY == _STARTUP]
+            sipis = [t for t, v in writes[start or 0 :] if is_sipi(v)]
             if start is None or not sipis:
                 continue
             if not peer.online and now > sipis[-1] + SILENCE:
@@ -159,6 +169,38 @@ class Line:
     name: str
     seconds: tuple[float, ...]
     sipis: int
+    instructions: Optional[int] = None
+
+
+def count(everyone: Sequence[Peer], cpus: int) -> dict[str, Optional[int]]:
+    """Each one's instructions; None where they can't be counted, said on stderr."""
+    try:
+        plugin = compile_plugin(PLACE / "running_total.so", SOURCE, _accepts)
+    except CommandError as error:
+        print(f"instructions are not counted: {error}", file=sys.stderr)
+        return {peer.name: None for peer in everyone}
+    counts: dict[str, Optional[int]] = {}
+    for peer in everyone:
+        print(f"counting the instructions of {peer.name}", file=sys.stderr, flush=True)
+        try:
+            counts[peer.name] = boot(peer, cpus, plugin).instructions
+        except PeerError as error:
+            print(f"not counted: {error}", file=sys.stderr)
+            counts[peer.name] = None
+    return counts
+
+
+def _accepts(plugin: Path) -> str:
+    """What QEMU says against the plugin, nothing if it takes it."""
+    done = subprocess.run(
+        ["qemu-system-x86_64", "-M", "none", "-accel", "tcg", "-plugin", str(plugin)]
+        + ["-display", "none", "-monitor", "stdio"],
+        input="quit\n",
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    return done.stderr if done.returncode else ""
 
 
 def measure(cpus: int, rounds: int) -> list[Line]:
@@ -169,10 +211,15 @@ def measure(cpus: int, rounds: int) -> list[Line]:
         for peer in everyone:
             print(f"round {number + 1} of {rounds}: {peer.name}", file=sys.stderr, flush=True)
             timings[peer.name].append(boot(peer, cpus))
+    counts = count(everyone, cpus)
     return [
-        Line(name, tuple(t.seconds for t in found), found[0].sipis)
+        Line(name, tuple(t.seconds for t in found), found[0].sipis, counts[name])
         for name, found in timings.items()
     ]
+
+
+def _number(value: Optional[int]) -> str:
+    return "not counted" if value is None else f"{value:,}".replace(",", " ")
 
 
 def table(lines: Sequence[Line], cpus: int) -> str:
@@ -182,14 +229,20 @@ def table(lines: Sequence[Line], cpus: int) -> str:
         f"Bring-up of {cpus} CPUs, QEMU on one thread: first INIT to all online, medians of"
         f" {len(lines[0].seconds)}",
         "",
-        f"  {'':12}{'ms':>10}{'least':>10}{'most':>10}{'÷ ours':>9}{'SIPIs':>7}",
+        f"  {'':12}{'ms':>10}{'least':>10}{'most':>10}{'÷ ours':>9}{'SIPIs':>7}"
+        f"{'instructions':>15}",
     ]
     for line in lines:
         middle = median(line.seconds)
         rows.append(
             f"  {line.name:12}{middle * 1000:>10.1f}{min(line.seconds) * 1000:>10.1f}"
-            f"{max(line.seconds) * 1000:>10.1f}{middle / ours:>9.1f}{line.sipis:>7}"
+            f"{max(line.seconds) * 1000:>10.1f}{middle / ours:>9.1f}{line.sipis:>7}{_number(line.instructions):>15}"
         )
+    rows += [
+        "",
+        "  instructions: of all CPUs, counted in one more boot; a wait by the clock",
+        "  counts as what was executed meanwhile.  memtest86+: to its last SIPI.",
+    ]
     return "\n".join(rows) + "\n"
 
 
@@ -208,7 +261,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"bench-peers: {error}", file=sys.stderr)
         return 1
     if options.json:
-        found = {line.name: {"seconds": line.seconds, "sipis": line.sipis} for line in lines}
+        found = {
+            line.name: {
+                "seconds": line.seconds,
+                "sipis": line.sipis,
+                "instructions": line.instructions,
+            }
+            for line in lines
+        }
         print(json.dumps({"schema": "lamppost-peers-1", "cpus": options.cpus, "peers": found}))
     else:
         print(table(lines, options.cpus), end="")

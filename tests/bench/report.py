@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict, dataclass
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 from tests.bench.counts import BringUp, growth
 from tests.bench.verdict import Verdict
+from tests.bench.workload import Row, gains
 
 SCHEMA = "lamppost-bench-1"
 WIDTH = 80  # columns
@@ -38,7 +39,8 @@ class Results:
     """Everything that one run measured.
 
     sinks: the first is TRACE=0, the second trace=none; checked: the same stretch by clock and by
-    counter; jump: what clock and counter say with `sink_cpus` CPUs and all sinks.
+    counter; jump: what clock and counter say with `sink_cpus` CPUs and all sinks; shared: the
+    workload for 1 CPU and more, None without Bochs.
     """
 
     sink_cpus: int
@@ -47,6 +49,7 @@ class Results:
     checked: tuple[int, int]
     jump: tuple[int, int]
     verdict: Verdict
+    shared: Optional[tuple[Row, ...]] = None
 
 
 def _number(value: float) -> str:
@@ -131,6 +134,31 @@ def _wrapped(sentences: str) -> list[str]:
     return textwrap.wrap(sentences, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
+def _shared(rows: Optional[Sequence[Row]]) -> list[str]:
+    title = "What CPUs gain: threads that count the ways to place ten queens, on Bochs"
+    if not rows:
+        return [title, "", "  Not measured: Bochs is not installed (make setup)."]
+    cells = [
+        (
+            str(row.cpus),
+            _number(row.microseconds),
+            f"{gain:.2f}",
+            f"{row.shared:.2f}",
+            _number(row.steals),
+            _number(row.switches),
+        )
+        for row, gain in zip(rows, gains(rows))
+    ]
+    heads = ("CPUs", "us", "speed-up", "work shared", "steals", "switches")
+    return [
+        title,
+        "",
+        *_table(heads, cells),
+        "",
+        "  us, speed-up: by Bochs' clock.  work shared: all items ÷ the busiest CPU's.",
+    ]
+
+
 def _clock(results: Results) -> list[str]:
     (one_clock, one_count), (clock, count) = results.checked, results.jump
     verb = "agree" if one_clock == one_count else "DIFFER"
@@ -161,7 +189,13 @@ def _verdict(verdict: Verdict) -> list[str]:
 
 def text(results: Results) -> str:
     """For a person: at most 80 columns."""
-    parts = (_sinks(results), _sizes(results), _clock(results), _verdict(results.verdict))
+    parts = (
+        _sinks(results),
+        _sizes(results),
+        _shared(results.shared),
+        _clock(results),
+        _verdict(results.verdict),
+    )
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
@@ -206,5 +240,11 @@ def document(results: Results) -> dict[str, Any]:
         ],
         "check": {"cycles": results.checked[0], "instructions": results.checked[1]},
         "jump": {"nanoseconds": results.jump[0], "instructions": results.jump[1]},
+        "workload": [
+            {**asdict(row), "speed_up": gain, "work_shared": row.shared}
+            for row, gain in zip(results.shared, gains(results.shared))
+        ]
+        if results.shared
+        else None,
         "verdict": {**asdict(results.verdict), "total": results.verdict.total},
     }

@@ -7,32 +7,15 @@ The measure is how many of the items the busiest CPU did, which does not depend 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.bench.workload import read
 from tests.boot import machine, verdict
 from tests.boot.test_repeat import REPEATABLE
 
 pytestmark = pytest.mark.emulator
-
-
-class Row(NamedTuple):
-    """One line of the table that the option `workload` prints."""
-
-    cpus: int
-    items: int
-    busiest: int
-    speed_up: float
-    steals: int
-
-
-def read(console: str) -> list[Row]:
-    lines = re.findall(r"^ *(\d+) +(\d+) +(\d+) +(\d+\.\d\d) +(\d+) +\d+ +\d+(.*)$", console, re.M)
-    assert not any(line[-1] for line in lines), f"a wrong result: {console}"
-    return [Row(int(a), int(b), int(c), float(d), int(e)) for a, b, c, d, e, _ in lines]
 
 
 def test_the_work_is_shared(kernel: Path) -> None:
@@ -45,5 +28,5 @@ def test_the_work_is_shared(kernel: Path) -> None:
     one, two, four = rows
     assert one.items == two.items == four.items, "the work differs with the number of CPUs"
     assert (one.busiest, one.steals) == (one.items, 0)
-    assert two.speed_up > 1.8 and four.speed_up > 3.3
+    assert two.shared > 1.8 and four.shared > 3.3
     assert two.steals and four.steals

@@ -39,7 +39,7 @@ def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
             continue
         pages = explanation.all(TrampolineContents)
         contents = next((page for page in pages if page.page == wrong.vector << 12), None)
-        if explanation.status not in NOT_UP:
+        if explanation.status not in (*NOT_UP, Status.RESET):  # the AP may come by a reset, too
             return None
         if how == "zero" and explanation.status is Status.UNKNOWN:
             return possible(wrong, contents)  # a kernel may put its code there: nothing is known

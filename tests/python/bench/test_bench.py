@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from debug.stages.frames import parse_frame
-from tests.bench import machine, peers, report
+from tests.bench import machine, peers, report, running_total, workload
 from tests.bench.counts import (
     BringUp,
     CountError,
@@ -145,6 +146,13 @@ def test_a_bring_up_costs_the_same_each_time_and_more_with_frames(bench: machine
     assert first.ap_bytes > 0
 
 
+@pytest.mark.emulator
+def test_a_trace_in_memory_costs_a_twentieth_at_most() -> None:
+    bench = machine.prepare()
+    traced = bench.boot("traced", 8, "trace=mem").bring_up.total
+    assert traced <= 1.05 * bench.boot("untraced", 8, "").bring_up.total
+
+
 def test_the_first_init_of_a_peer_comes_after_the_firmwares() -> None:
     log = "".join(
         f"7@{time}:apic_mem_writel {register} = {value}\n"
@@ -165,6 +173,46 @@ def test_the_first_init_of_a_peer_comes_after_the_firmwares() -> None:
 
 def test_the_peers_are_compared_by_medians() -> None:
     ours = peers.Line("ours", (0.011, 0.010, 0.030), 63)
-    other = peers.Line("other", (0.044, 0.050, 0.040), 126)
-    text = peers.table([ours, other], 64)
-    assert text.splitlines()[-1].split() == ["other", "44.0", "40.0", "50.0", "4.0", "126"]
+    other = peers.Line("other", (0.044, 0.050, 0.040), 126, 1234)
+    lines = [line.split() for line in peers.table([ours, other], 64).splitlines()]
+    assert ["other", "44.0", "40.0", "50.0", "4.0", "126", "1", "234"] in lines
+    assert ["ours", "11.0", "10.0", "30.0", "1.0", "63", "not", "counted"] in lines
+
+
+def test_a_peers_instructions_are_those_between_its_first_init_and_its_word() -> None:
+    firmware = ["apic_mem_writel 0x300 = 0x000c4500", "executed 100"]
+    firmware += ["apic_mem_writel 0x300 = 0x000c4610", "executed 110"]
+    said = [
+        line
+        for at, letter in enumerate("2 CPUs up")
+        for line in (
+            f"executed {300 + at}",
+            f"7@1.5:serial_write write addr 0x00 val 0x{ord(letter):02x}",
+            "7@1.5:serial_write write addr 0x01 val 0x55",
+        )
+    ]
+    kernel = ["7@1.0:apic_mem_writel 0x300 = 0x0000c500", "executed 200"]
+    kernel += ["7@1.1:apic_mem_writel 0x300 = 0x00000608", "executed 230", "executed 240"]
+    log = ["noise", *said, *firmware, *kernel]
+    assert running_total.executed([*log, *said], r"\d CPUs") == 300 + len("2 CPUs") - 1 - 200
+    assert running_total.executed(log, r"\d CPUs") is None
+    assert running_total.executed([*log, *said], None) == 30  # it says nothing: its last SIPI
+    assert running_total.executed(firmware, None) is None
+
+
+TABLE = """
+  CPUs     items   busiest speed-up   steals switches        us
+     1     35538     35538     1.00        0       62    472720
+     8     35538      5336     6.66       44      144     85246
+"""
+
+
+def test_the_workloads_table_gives_ratios() -> None:
+    rows = workload.read(TABLE)
+    assert [row.cpus for row in rows] == [1, 8]
+    assert workload.gains(rows) == (1.0, 472720 / 85246)
+    text = report.text(replace(results(), shared=tuple(rows)))
+    assert ["8", "85", "246", "5.55", "6.66", "44", "144"] in [t.split() for t in text.splitlines()]
+    assert "Bochs is not installed" in report.text(results())
+    with pytest.raises(machine.BenchError, match="WRONG"):
+        workload.read(TABLE.replace("85246", "85246  WRONG RESULT"))

@@ -7,8 +7,18 @@ import struct
 from dataclasses import replace
 from typing import Any
 
-from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind, Segment
+from debug.evidence import (
+    Cpu,
+    Ending,
+    EventKind,
+    Evidence,
+    ExceptionEvent,
+    IpiEvent,
+    IpiKind,
+    Segment,
+)
 from debug.report.diagnosis import Diagnosis, diagnose
+from debug.sources.qemu_ending import unanswered
 from tests.python.evidence_builder import (
     GDT,
     KERNEL,
@@ -393,3 +403,13 @@ def test_a_cpu_that_another_ones_death_stopped_on_its_way() -> None:
     machine.ram.write(0x101100, b"\x0f\x0b")
     rows = [row for row, _ in named(diagnose(machine.kill(there, 6, cpu=0).evidence()))]
     assert rows[0] == "unreachable-reached" and "compatibility-mode-left-on" not in rows
+
+
+def test_an_emulator_that_does_not_answer_is_no_dead_one() -> None:
+    """A timer of 600 kHz takes all of QEMU's main loop: the monitor gets no turn."""
+    end = unanswered("QMP: the reply to stop did not come in time", started=True)
+    seen = Evidence(emulator="qemu", ending=end.ending, messages=end.messages)
+    found = diagnose(seen)
+    assert (found.status, found.causes) == ("unknown", ())
+    assert "does not answer its monitor" in found.explanation.headline
+    assert not end.readable

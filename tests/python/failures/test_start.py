@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from debug.evidence import IpiEvent, IpiKind
+from debug.evidence import Ending, IpiEvent, IpiKind
 from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import (
     CODE32,
@@ -44,6 +44,16 @@ def test_an_image_in_the_middle_of_its_page_is_not_a_missing_one() -> None:
     image = image_at(0x800)
     image.ram.write(TRAMPOLINE + 0x40, b"\1\2\3\4")  # it wrote to where its data would be
     assert first(image) == ("trampoline-not-aligned", "certain")
+
+
+def test_a_reset_while_an_ap_wanders_is_not_the_kernels() -> None:
+    """What it executes at a wrong page may write to port 0xCF9, or call the firmware's reset."""
+    wandering = in_real_mode(0, None).sipi(0)
+    wandering.ending = Ending.RESET
+    assert first(wandering) == ("sipi-vector-zero", "certain")
+    right = in_real_mode(TRAMPOLINE, None).sipi()
+    right.ending = Ending.RESET
+    assert first(right) == ("deliberate-reset", "certain")
 
 
 def entered(times: int) -> Machine:

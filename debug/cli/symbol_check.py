@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Do the symbols belong to the machine?  Names of another build are worse than none."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional
+
+from debug.evidence import Evidence
+from debug.explain.firmware import in_rom
+from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
+from debug.x86.linear import LinearMemory
+from debug.x86.modes import Mode, linear_pc, mode_of
+from debug.x86.patterns import uniform
+
+_FUNCTIONS = 32  # of a file, spread over it
+_LEAST, _MOST = 8, 64  # bytes of each
+_MODES = (Mode.PROTECTED32, Mode.LONG64, Mode.COMPAT32)
+
+
+def checked(symbols: ElfSymbols, evidence: Evidence) -> tuple[ElfSymbols, tuple[str, ...]]:
+    """The symbols without the files whose code memory contradicts, and what is to be said."""
+    places = _places(evidence)
+    notes: list[str] = []
+    kept: list[ElfFile] = []
+    for file in symbols.files:
+        if not file.names:
+            notes.append(f"{file.path}: it has no symbols (was it stripped?)")
+        elif any(map(file.lookup, places)) and (wrong := _contradicted(file, evidence)):
+            name, address, times, of = wrong
+            notes.append(
+                f"{file.path}: memory does not hold its code ({name} at {address:#x}, and {times} of"
+                f" {of} functions that were compared): it is of another build or lies elsewhere"
+                " (ELF@OFFSET); its names are not used"
+            )
+            continue
+        kept.append(file)
+    left = symbols if len(kept) == len(symbols.files) else ElfSymbols.of(kept)
+    if kept and not notes and places and not any(map(left.lookup, places)):
+        notes.append(
+            f"no symbol file has a name for {places[0]:#x}, where a CPU stands: a file or a load offset"
+            " (ELF@OFFSET) may be missing"
+        )
+    return left, tuple(notes)
+
+
+def _contradicted(file: ElfFile, evidence: Evidence) -> Optional[tuple[str, int, int, int]]:
+    """(name, address) of a function that differs, and of how many how many do; None if few do."""
+    wrong: list[tuple[str, int]] = []
+    compared = 0
+    for name, address, code in _sample(file):
+        there = _read(evidence, address, len(code))
+        if there is None:
+            continue
+        if uniform(there) is not None:
+            continue  # cleared or poisoned since, as a trampoline's page is
+        compared += 1
+        if 2 * sum(a != b for a, b in zip(there, code)) > len(code):
+            wrong.append((name, address))
+    if compared < 2 or 3 * len(wrong) < 2 * compared:
+        return None  # a few may have been overwritten: that is a cause, and not the file's
+    return (*wrong[0], len(wrong), compared)
+
+
+def _sample(file: ElfFile) -> Iterator[tuple[str, int, bytes]]:
+    """Functions of a file with their first bytes."""
+    try:
+        found = [one for one in file.functions() if one[2] >= _LEAST]
+        step = max(1, len(found) // _FUNCTIONS)
+        for name, address, size in found[::step][:_FUNCTIONS]:
+            code = file.code(address, min(size, _MOST))
+            if code is not None:
+                yield name, address, code
+    except SymbolError:
+        return
+
+
+def _read(evidence: Evidence, address: int, length: int) -> Optional[bytes]:
+    """Through the tables of the first CPU that maps it."""
+    for cpu in evidence.cpus[:16]:
+        if mode_of(cpu.registers) in _MODES:
+            data = LinearMemory(evidence.memory, cpu.registers).read(address, length)
+            if data is not None:
+                return data
+    return None
+
+
+def _places(evidence: Evidence) -> list[int]:
+    """Where the CPUs stand that execute a kernel."""
+    kernels = [cpu.registers for cpu in evidence.cpus if cpu.registers.cpl in (0, None)]
+    found = [linear_pc(registers) for registers in kernels if mode_of(registers) in _MODES]
+    return [place for place in found if place is not None and not in_rom(place)]
