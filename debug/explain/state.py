@@ -281,7 +281,7 @@ def _in_vectors(machine: Machine, registers: Registers, physical: int) -> bool:
 def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[StackState]:
     """The stack pointer against the page tables; None where there are none to ask."""
     rsp, mode, stack = registers.get("rsp"), mode_of(registers), registers.segments.get("ss")
-    if rsp is None or mode not in (Mode.LONG64, Mode.PROTECTED32):
+    if rsp is None or mode not in (Mode.LONG64, Mode.PROTECTED32, Mode.COMPAT32):
         return None
     wide = mode is Mode.LONG64
     paging = (registers.get("cr0") or 0) & Cr0.PG

@@ -101,7 +101,13 @@ def test_the_stages_so_far(stops: Run) -> None:
 def test_all_cpus_at_the_end(stops: Run) -> None:
     rows = stops.report["cpus"].splitlines()[1:]
     assert rows[0].startswith("*  0") and "BSP_BARRIER" in rows[0]
-    assert all(re.search(r"64-bit mode .* a[456] AP_", row) for row in rows[1:]) and len(rows) == 4
+    assert len(rows) == 4
+    # The gate is open, and the stop takes its time: an AP may be at work already.
+    assert all(re.search(r"64-bit mode .* a[4567] AP_", row) for row in rows[1:]), rows
+
+
+# What ndisasm calls otherwise.
+NAMES = {"jnc": "jae", "jc": "jb"}
 
 
 def check_instructions(stop: dict[str, Any], width: int) -> None:
@@ -129,6 +135,7 @@ def check_instructions(stop: dict[str, Any], width: int) -> None:
         assert int(address, 16) == int(there, 16)
         assert code.replace(" ", "") == bytes_there.lower()
         words = text.split()
+        mnemonic = NAMES.get(mnemonic, mnemonic)
         assert mnemonic in (words[0], words[0].lstrip("l"), words[0].replace("movabs", "mov"))
 
 

@@ -10,16 +10,20 @@ from debug.evidence import Evidence
 from debug.explain.findings import (
     ConsoleSays,
     DeliveryFailed,
+    ExecutingFiller,
     FatalException,
+    InvalidOpcode,
     MapDifference,
     Misaligned,
     NonCanonical,
+    OpcodeProblem,
+    OutsideMemory,
     PageFault,
     Role,
     SharedStack,
     StackState,
 )
-from debug.explain.model import Explanation, Status
+from debug.explain.model import Explanation, Finding, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
 from debug.x86.page_entries import Reason
@@ -53,8 +57,23 @@ def _stack_null(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     fault, lost = _stack_fault(explanation), _frame_lost(explanation)
     if fault is not None:
         return certain(fault, stack)
-    fatal = explanation.first(FatalException)
-    return likely(lost, stack, fatal) if lost is not None else None
+    if lost is not None:
+        return likely(lost, stack, explanation.first(FatalException))
+    astray = _astray(explanation, stack.cpu)
+    return likely(stack, astray, extra=(_WRAPPED,)) if astray is not None else None
+
+
+_WRAPPED = (
+    "what it pushed and popped lies at the end of the address space, where the firmware's ROM is"
+)
+
+
+def _astray(explanation: Explanation, cpu: Optional[int]) -> Optional[Finding]:
+    """What tells that a CPU runs where no code is."""
+    for opcode in explanation.all(InvalidOpcode, cpu):
+        if opcode.problem is OpcodeProblem.NOT_CODE:
+            return opcode
+    return explanation.first(ExecutingFiller, cpu) or explanation.first(OutsideMemory, cpu)
 
 
 def _stack_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -133,7 +152,7 @@ ROWS = (
         "the CPU was given no stack: RSP is 0 at the first push",
         Place.LONG64,
         ("AP hangs in 64-bit", "#PF at 0xfffffffffffffff8", "stack pointer not set"),
-        "RSP is 0 and the first use of the stack faults",
+        "RSP is 0, and the first use of the stack faults or a return has led to where no code is",
         "RSP is not 0",
         "fill in lcpu.stack for this APIC ID before its SIPI, and load RSP from it",
         "Stack Behavior in 64-Bit Mode",
@@ -141,6 +160,7 @@ ROWS = (
         ("STK-01", "AP4-01", "AP4-03"),
         _stack_null,
         ("ap-stack-null",),
+        over=("no-code-at-rip", "executing-zeros"),
     ),
     Row(
         "stack-unmapped",

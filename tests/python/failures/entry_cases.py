@@ -38,6 +38,14 @@ def dereferences(address: int, *stages: int, cr3: int = 0x10000) -> Machine:
     return machine.kill(regs, 14, 0, address)
 
 
+def returned_to(code: bytes, rsp: int) -> Machine:
+    """32-bit code whose tables map 4 GiB has returned to where these bytes are."""
+    machine = at(code, *UNTIL_PG)
+    machine.ap_space.map(0xFFFFF000, 0xFFFFF000, 1)
+    flat = segment(0x18, flags=0xC09B00)
+    return machine.kill(registers(rip=CODE, rsp=rsp, cs=flat, idtr=NULL_IDT), 6)
+
+
 # What it relies on.
 
 
@@ -137,6 +145,19 @@ def apics(mine: int, *stages: int, **fields: object) -> Machine:
 
 
 CASES = (
+    # A return with RSP 0 pops what is at the end of the address space.
+    Case(
+        "stack-null",
+        "likely",
+        lambda: returned_to(b"\xff" * 15, 0),
+        lambda: returned_to(b"\xff" * 15, 0x7000),
+    ),
+    Case(
+        "stack-null",
+        "likely",
+        lambda: returned_to(b"\xff" * 15, 0),
+        lambda: returned_to(b"\x0f\x0b" + b"\x90" * 13, 0),
+    ),
     # The BSP's tables map it: the pointer is good, and the AP's tables lack what it names.
     Case(
         "entry-argument-wrong",

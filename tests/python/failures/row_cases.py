@@ -573,7 +573,8 @@ def _() -> Machine:
 
 def refused(code: bytes, vector: int = 6, **values: object) -> Machine:
     machine = at(code, *UNTIL_C, 0xA0)
-    return machine.kill(registers(**{"rip": CODE, "idtr": NULL_IDT, **values}), vector)  # type: ignore
+    known = {"rip": CODE, "rsp": STACKS + 0x4FF0, "idtr": NULL_IDT, **values}
+    return machine.kill(registers(**known), vector)  # type: ignore
 
 
 @case("sse-not-enabled", "certain", lambda: refused(b"\x0f\x0b"))
