@@ -41,9 +41,9 @@ def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
         contents = next((page for page in pages if page.page == wrong.vector << 12), None)
         if explanation.status not in (*NOT_UP, Status.RESET):  # the AP may come by a reset, too
             return None
-        if how == "zero" and explanation.status is Status.UNKNOWN:
-            return possible(wrong, contents)  # a kernel may put its code there: nothing is known
         told = wrong.expected is not None and not wrong.searched
+        if how == "zero" and explanation.status is Status.UNKNOWN and not told:
+            return possible(wrong, contents)  # a kernel may put its code there: nothing is known
         if told or how in ("reserved", "rom"):
             return replace(certain(wrong, contents), order=-1)  # whatever ran there came later
         return likely(wrong, contents)
