@@ -60,6 +60,28 @@ def ending_at(
     return None
 
 
+_FUNCTION = 1 << 16  # bytes of a function that are decoded at most
+
+
+def instruction_before(machine: Machine, registers: Registers) -> Optional[int]:
+    """Where the instruction begins that ends at RIP, counted from the start of its function."""
+    width, end = code_width(registers), registers.rip
+    symbol = machine.symbol(end - 1) if end else None
+    if width is None or end is None or symbol is None or not 0 <= symbol.offset < _FUNCTION:
+        return None
+    start = end - 1 - symbol.offset
+    data = machine.linear(registers).some(start, end - start)
+    at = 0
+    while at < len(data):
+        one = decode(data[at : at + MAX_LENGTH], start + at, width)
+        if one is None:
+            return None
+        if at + one.length == end - start:
+            return start + at
+        at += one.length
+    return None
+
+
 def filler_at(machine: Machine, registers: Registers) -> Optional[Contents]:
     """What the bytes at the instruction pointer are, if they are a filler and not code."""
     return filler(code_bytes(machine, registers, _FILLER_BYTES))

@@ -10,7 +10,7 @@ from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, Registers
 from debug.explain import chain, handlers
 from debug.explain import page_fault as paging
 from debug.explain import table_shape
-from debug.explain.code import instruction_at
+from debug.explain.code import instruction_at, instruction_before
 from debug.explain.context import Machine
 from debug.explain.divide import divide_error
 from debug.explain.findings import Disagreement, FatalException, PageFault, Role
@@ -65,7 +65,7 @@ def from_event(machine: Machine, cpu: Optional[int], event: ExceptionEvent) -> F
         registers = within
     elif told is not None and not _went_on(machine, told, event):
         if registers.rip is not None or not _executed_since(machine, event):
-            registers = _completed(registers, told.registers)
+            registers = _at_instruction(machine, event, _completed(registers, told.registers))
     if event.kind is not EventKind.EXCEPTION:
         return _interrupt(machine, cpu, registers, event)
     cr2 = event.cr2 if event.cr2 is not None else registers.get("cr2")
@@ -75,6 +75,20 @@ def from_event(machine: Machine, cpu: Optional[int], event: ExceptionEvent) -> F
     reason = (f'{EMULATOR_SAYS} "{event.reason}"',) if event.reason else ()
     step = replace(found.step, details=found.step.details + reason)
     return First(step, found.findings + notes)
+
+
+def _at_instruction(machine: Machine, event: ExceptionEvent, registers: Registers) -> Registers:
+    """Bochs logs the address behind an instruction whose access to data faults.
+
+    Where no symbol tells the instruction before it, what is known of that moment is the address.
+    """
+    alone = not event.registers.control and not event.registers.segments
+    if not alone or event.vector != PF or registers.rip is None:
+        return registers
+    if registers.rip != event.registers.rip or event.cr2 in (None, registers.rip):
+        return registers
+    start = instruction_before(machine, registers)
+    return event.registers if start is None else replace(registers, rip=start)
 
 
 def _went_on(machine: Machine, cpu: Cpu, event: ExceptionEvent) -> bool:

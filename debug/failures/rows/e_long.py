@@ -167,7 +167,7 @@ def _gs_base(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if uses and small:
             reached = explanation.first(StageReached, fault.cpu)
             if reached is not None and reached.code in _WITH_GS:
-                text = "its stages say that GS base was set: something has changed it since"
+                text = "its stages say that GS base was set: it was not, or something has changed it since"
                 return likely(fault, reached, extra=(text,))
             return certain(fault)
     return None
