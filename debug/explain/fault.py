@@ -87,6 +87,8 @@ def _at_instruction(machine: Machine, event: ExceptionEvent, registers: Register
         return registers
     if registers.rip != event.registers.rip or event.cr2 in (None, registers.rip):
         return registers
+    if not machine.has_memory:
+        return registers  # no instruction can be read
     start = instruction_before(machine, registers)
     return event.registers if start is None else replace(registers, rip=start)
 

@@ -27,6 +27,7 @@ from debug.x86.refusals import Check
 from debug.x86.registers import Efer
 
 _LGDT = b"\x0f\x01\x16"
+_MOV_TO_CR0, _JUMP_NEAR = b"\x0f\x22\xc0", 12  # bytes behind it that the jump is within
 _LONG, _BIG = 1 << 5, 1 << 6  # in byte 6 of a descriptor
 _LOW = 0x1000  # the interrupt vector table and the BIOS's data: no kernel has code there
 _LOW_HALF = (1 << 32) - 1
@@ -141,6 +142,8 @@ def bsp_unprotected(machine: Machine) -> tuple[JumpInRealMode, ...]:
         return ()
     start = max(table.base - PAGE, 0)
     data = machine.physical(start, 2 * PAGE) or b""
+    if _goes_back(data):
+        return ()
     place = data.find(b"\xea")
     while 0 <= place < len(data) - 7:
         wide = place > 0 and data[place - 1] == 0x66
@@ -155,6 +158,24 @@ def bsp_unprotected(machine: Machine) -> tuple[JumpInRealMode, ...]:
                 return (JumpInRealMode(bsp.index, start + place, selector, target, wrong),)
         place = data.find(b"\xea", place + 1)
     return ()
+
+
+def _goes_back(data: bytes) -> bool:
+    """Whether the code leaves protected mode on purpose: MOV to CR0, then a far jump to segment 0.
+
+    A loader that calls the BIOS between its own steps is in real mode with its GDT loaded.
+    """
+    at = data.find(_MOV_TO_CR0)
+    while at >= 0:
+        behind = data[at + 3 : at + 3 + _JUMP_NEAR]
+        jump = behind.find(b"\xea")
+        size = 4 if jump > 0 and behind[jump - 1] == 0x66 else 2
+        for width in {size, 4}:  # in 32-bit code there is no prefix
+            selector = behind[jump + 1 + width : jump + 3 + width] if jump >= 0 else b""
+            if selector == bytes(2):
+                return True
+        at = data.find(_MOV_TO_CR0, at + 1)
+    return False
 
 
 _IMAGES = (  # where kernels keep the image that they copy
