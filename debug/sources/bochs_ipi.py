@@ -56,12 +56,15 @@ class IpiReader:
         self._high: dict[int, int] = {}
         self._pending: Optional[IpiEvent] = None  # the last one sent: its arrival follows at once
         self.started: dict[int, int] = {}  # CPU: the segment that its last SIPI set
+        self._hands_over = False  # the log shows when the BIOS does
+        self._again = False  # a BIOS runs that will
 
     def firmware_begins(self) -> None:
         """The machine was reset: the BIOS runs again."""
         self._pending = None
         self._high.clear()
         self.started.clear()
+        self._again = self._hands_over
 
     def firmware_ends(self) -> None:
         """The BIOS hands over: what was sent since the reset was its own."""
@@ -72,6 +75,7 @@ class IpiReader:
         self._events.extend(events)
         self._pending = None
         self.started.clear()
+        self._hands_over = True
 
     def apic_line(self, tick: int, apic: int, text: str, booted: bool) -> None:
         """A line of a local APIC; Bochs names an APIC by its initial ID, the CPU's index."""
@@ -104,11 +108,15 @@ class IpiReader:
             self._fixed += 1
             if self._fixed > MAX_FIXED:
                 return
-        event = replace(event, by_firmware=False if booted else None)
+        event = replace(event, by_firmware=self._by_firmware(booted))
         if event.kind in (IpiKind.INIT, IpiKind.SIPI):
             event = replace(event, delivered=False)  # until its arrival is seen
         self._events.append(event)
         self._pending = event
+
+    def _by_firmware(self, booted: bool) -> Optional[bool]:
+        """None: before a handover that the log may not show."""
+        return False if booted else True if self._again else None
 
     def _arrive(self, kind: IpiKind, tick: int, apic: int, booted: bool) -> None:
         pending = self._pending
@@ -122,7 +130,7 @@ class IpiReader:
                 kind=kind,
                 destination=apic,
                 delivered=True,
-                by_firmware=False if booted else None,
+                by_firmware=self._by_firmware(booted),
                 tick=tick,
             )
         )

@@ -33,6 +33,9 @@ from debug.failures.row import NOT_UP, WAITED, Match, Place, Row, certain, likel
 def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
     if explanation.first(BspRestarted) is not None:
         return None  # the firmware starts the APs again
+    online = any(stage.BSP_ALL_ONLINE in view.stages for view in explanation.cpus)
+    if explanation.status is Status.RESET and online:
+        return None  # they came: what was sent after the reset is another matter
     for wrong in explanation.all(SipiVectorWrong):
         view = explanation.view(wrong.cpu)
         if wrong.how != how or (view is not None and view.arrived):

@@ -206,3 +206,18 @@ def test_a_bochs_with_instrumentation_names_its_exceptions() -> None:
     (event,) = read_log(text).events
     assert (event.vector, event.error_code, event.cpu) == (14, 2, 0)
     assert (event.cr2, event.registers.rip) == (0xFFFF900000003FF8, 0xFFFF800000001000)
+
+
+def test_what_the_bios_sends_after_a_reset_is_the_bioss() -> None:
+    """Where the log shows its hand-over: else it may be a kernel's."""
+    handover = b"00000000001i[BIOS  ] Booting from 07c0:0000\n"
+    again = (
+        b"00000000005i[SYS   ] bx_pc_system_c::Reset(HARDWARE) called\n"
+        b"00000000006d[APIC0 ] LAPIC write 0x000c469f to register 0x0300\n"
+    )
+    assert [ipi.by_firmware for ipi in read_log(handover + again).ipis] == [True]
+    assert [ipi.by_firmware for ipi in read_log(again).ipis] == [None]
+    third = handover.replace(b"001i", b"008i")
+    kernel = b"00000000009d[APIC0 ] LAPIC write 0x000c4608 to register 0x0300\n"
+    marks = [ipi.by_firmware for ipi in read_log(handover + again + third + kernel).ipis]
+    assert marks == [True, False]
