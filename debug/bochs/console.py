@@ -16,6 +16,7 @@ import re
 import signal
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
@@ -55,10 +56,15 @@ def explain_on_terminal(evidence: Evidence, streams: Mapping[str, bytes]) -> Non
 
     from debug.report import terminal
     from debug.report.diagnosis import diagnose
+    from debug.sources.elf_symbols import ElfSymbols
+    from debug.stages.elf import own_table
     from debug.stages.gather import stages_of
 
     stages = evidence.stages or stages_of(streams, evidence.memory)
-    terminal.write(diagnose(replace(evidence, stages=stages)), sys.stdout)
+    symbols = evidence.symbols
+    files = symbols.files if isinstance(symbols, ElfSymbols) else ()
+    table = own_table(Path(file.path) for file in files)
+    terminal.write(diagnose(replace(evidence, stages=stages, stage_table=table)), sys.stdout)
 
 
 def read_line(prompt: str) -> Optional[str]:

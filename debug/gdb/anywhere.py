@@ -49,7 +49,7 @@ class Guest:
             gdb,
             snapshot,
             Places(BUILT_IN, ()),
-            Gatherer(snapshot, self._life).gather,
+            Gatherer(snapshot, self._life, files=lambda: self._symbols.files).gather,
             coloured(sys.__stdout__),
         )
 

@@ -51,7 +51,7 @@ def _start(gdb: Gdb, qmp: Optional[QmpClient], config: Config) -> None:
     snapshot = Snapshot(gdb, symbols)
     life = Life(snapshot, qmp)
     output = Output(config.launch, private=True)
-    gatherer = Gatherer(snapshot, life, output, config.version)
+    gatherer = Gatherer(snapshot, life, output, config.version, lambda: symbols.files)
     places = _places(config, problems)
     lamp = Lamp(gdb, snapshot, places, gatherer.gather, config.colour)
     trampoline = Trampoline(lamp, symbols, lambda base: ElfFile(elf or "", base), elf)

@@ -6,17 +6,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Mapping, Optional
+from pathlib import Path
+from typing import Callable, Mapping, Optional
 
 from debug.evidence import Ending, Evidence, StageEvent
 from debug.gdb.debugger import DebuggerError
 from debug.gdb.snapshot import Snapshot
 from debug.sources import qemu_evidence
+from debug.sources.elf_symbols import ElfFile
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_log import QemuLog
 from debug.sources.qemu_output import Output
 from debug.sources.qemu_readout import logs_by_cpu
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent
+from debug.stages.elf import own_table
 from debug.stages.gather import stages_of
 
 ALIVE = (
@@ -83,12 +86,17 @@ class Life:
 
 @dataclass(frozen=True)
 class Gatherer:
-    """Makes the evidence.  `output` is what QEMU writes, None where the session did not start it."""
+    """Makes the evidence.
+
+    output: what QEMU writes, None where the session did not start it.
+    files: the ELF files that are known by then.
+    """
 
     snapshot: Snapshot
     life: Life
     output: Optional[Output] = None
     version: str = ""
+    files: Callable[[], tuple[ElfFile, ...]] = tuple
 
     def gather(self) -> Evidence:
         """Everything that is known about the stopped machine.  Raises DebuggerError."""
@@ -122,6 +130,7 @@ class Gatherer:
             stages=self._stages(streams),
             memory=self.snapshot.memory,
             symbols=self.snapshot.symbols,
+            stage_table=own_table(Path(file.path) for file in self.files()),
             console=console,
             messages=(*messages, *told),
             limits=(*limits, *more),

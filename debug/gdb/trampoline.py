@@ -23,6 +23,11 @@ class SessionSymbols:
         self.kernel = kernel
         self.trampoline = trampoline
 
+    @property
+    def files(self) -> tuple[ElfFile, ...]:
+        """The ELF files that are known now."""
+        return tuple(file for file in (self.kernel, self.trampoline) if file is not None)
+
     def lookup(self, address: int) -> Optional[Symbol]:
         for file in (self.trampoline, self.kernel):
             if file is not None and (found := file.lookup(address)) is not None:

@@ -17,7 +17,7 @@ LABS = (
     "ap-cr3-zero",
     "ap-entry-null",
     "ap-far-jump-null",
-    "ap-gs-base-missing",
+    "ap-gs-too-early",
     "ap-pae-missing",
     "ap-stack-unmapped",
     "bsp-lme-missing",
