@@ -16,7 +16,6 @@ import re
 import signal
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
@@ -63,7 +62,7 @@ def explain_on_terminal(evidence: Evidence, streams: Mapping[str, bytes]) -> Non
     stages = evidence.stages or stages_of(streams, evidence.memory)
     symbols = evidence.symbols
     files = symbols.files if isinstance(symbols, ElfSymbols) else ()
-    table = own_table(Path(file.path) for file in files)
+    table = own_table(file.path for file in files)
     terminal.write(diagnose(replace(evidence, stages=stages, stage_table=table)), sys.stdout)
 
 

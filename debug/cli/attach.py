@@ -11,7 +11,7 @@ from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import symbols_of
 from debug.cli.run import symbol_file
 from debug.cli.show import add_report_options, show
-from debug.cli.symbol_check import checked
+from debug.cli.symbol_check import compared
 from debug.pictures.easel import Easel
 from debug.report.diagnosis import diagnose
 from debug.sources.errors import CommandLineError, StartError
@@ -47,16 +47,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         with Remote(options.target, options.timeout, symbols) as machine:
             evidence = machine.observe()
-            absent = symbols.absent(evidence.memory)
-            symbols, said = checked(symbols, evidence)
             evidence = replace(
-                evidence,
+                compared(evidence, symbols),
                 stages=stages_of({}, evidence.memory),
                 stage_table=own_table(path for path, _ in options.symbols),
                 expected_cpus=options.cpus,
-                absent_images=absent,
-                symbols=symbols,
-                limits=(*said, *evidence.limits),
             )
             diagnosis = diagnose(evidence)
             Easel(options.picture).paint(diagnosis)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Iterable, Sequence
 
 from debug.cli.errors import CommandError
@@ -115,7 +114,7 @@ def _completed(evidence: Evidence, symbols: ElfSymbols, cpus: int | None) -> Evi
         evidence,
         symbols=symbols,
         stages=evidence.stages or stages_of({}, evidence.memory),
-        stage_table=own_table(Path(file.path) for file in symbols.files),
+        stage_table=own_table(file.path for file in symbols.files),
         expected_cpus=cpus,
     )
 

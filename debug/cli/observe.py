@@ -172,23 +172,16 @@ def _once(
     try:
         with machine_for(argv, watched, symbols or NoSymbols(), log, scratch_disks) as machine:
             evidence = machine.observe()
-            from debug.cli.symbol_check import checked
+            from debug.cli.symbol_check import compared
             from debug.report.diagnosis import diagnose
             from debug.stages.elf import own_table
             from debug.stages.gather import stages_of
 
-            symbols = symbols or symbols_of(())
-            absent = symbols.absent(evidence.memory)
-            if evidence.cpus:
-                symbols, said = checked(symbols, evidence)
-                evidence = replace(evidence, limits=(*said, *evidence.limits))
             evidence = replace(
-                evidence,
+                compared(evidence, symbols or symbols_of(())),
                 stages=evidence.stages or stages_of(machine.streams, evidence.memory),
-                symbols=symbols,
                 stage_table=own_table(path for path, _ in wishes.symbols),
                 expected_cpus=wishes.cpus,
-                absent_images=absent,
             )
             diagnosis = diagnose(evidence)
             if not_started(evidence) and not diagnosis.causes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Iterator, Optional
 
 from debug.evidence import Evidence
@@ -15,6 +16,14 @@ from debug.x86.patterns import uniform
 _FUNCTIONS = 32  # of a file, spread over it
 _LEAST, _MOST = 8, 64  # bytes of each
 _MODES = (Mode.PROTECTED32, Mode.LONG64, Mode.COMPAT32)
+
+
+def compared(evidence: Evidence, symbols: ElfSymbols) -> Evidence:
+    """The evidence with those symbols that memory does not contradict, and what is to be said."""
+    absent = symbols.absent(evidence.memory)
+    kept, said = checked(symbols, evidence) if evidence.cpus else (symbols, ())
+    limits = (*said, *evidence.limits)
+    return replace(evidence, symbols=kept, absent_images=absent, limits=limits)
 
 
 def checked(symbols: ElfSymbols, evidence: Evidence) -> tuple[ElfSymbols, tuple[str, ...]]:

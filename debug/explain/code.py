@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional
+from typing import Callable, Iterable, Optional
 
 from debug.evidence import Registers
 from debug.explain.context import Machine
 from debug.explain.findings import Contents
 from debug.x86.decode import MAX_LENGTH, decode, decode_many
 from debug.x86.instruction import Instruction, Kind
-from debug.x86.linear import LinearMemory
 from debug.x86.modes import code_width
 from debug.x86.patterns import uniform
+
+Read = Callable[[int, int], Optional[bytes]]  # (address, length): None where that can't be read
 
 _FILLER_BYTES = 16  # so many equal bytes in a row are no code
 _ENOUGH = 8
@@ -45,15 +46,18 @@ def caller(machine: Machine, registers: Registers) -> Optional[Instruction]:
     memory = machine.linear(registers)
     word = memory.read(rsp, width // 8)
     back = int.from_bytes(word, "little") if word is not None else 0
-    return ending_at(memory, back, width, Kind.NEAR_CALL, _CALLS) if back >= _ENOUGH else None
+    return ending_at(memory.read, back, width, Kind.NEAR_CALL, _CALLS) if back >= _ENOUGH else None
 
 
 def ending_at(
-    memory: LinearMemory, end: int, width: int, kind: Kind, lengths: Iterable[int]
+    read: Read, end: int, width: int, kind: Kind, lengths: Iterable[int]
 ) -> Optional[Instruction]:
-    """The instruction of this kind and one of these lengths that ends at `end`, if there is one."""
+    """The instruction of this kind and one of these lengths that ends at `end`, if there is one.
+
+    read: of linear memory, or of physical memory where the page tables are gone.
+    """
     for length in lengths:
-        data = memory.read(end - length, length)
+        data = read(end - length, length)
         one = decode(data, end - length, width) if data is not None else None
         if one is not None and one.kind is kind and one.length == length:
             return one

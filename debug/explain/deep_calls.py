@@ -15,7 +15,6 @@ from debug.explain.context import PAGE, Machine
 from debug.explain.findings.handlers import EndlessCalls
 from debug.explain.firmware import in_rom
 from debug.explain.model import CpuState, CpuView, Step
-from debug.x86.decode import decode
 from debug.x86.instruction import Instruction, Kind
 from debug.x86.linear import MAX_READ
 from debug.x86.modes import PagingMode, code_width, paging_mode_of
@@ -126,12 +125,7 @@ def _repeated(words: list[int]) -> Iterator[tuple[int, int, int]]:
 
 def _call(machine: Machine, registers: Registers, back: int, width: int) -> Optional[Instruction]:
     """The call that pushed `back`, read through the page tables or, where they are gone, as it is."""
-    found = ending_at(machine.linear(registers), back, width, Kind.NEAR_CALL, _CALLS)
+    found = ending_at(machine.linear(registers).read, back, width, Kind.NEAR_CALL, _CALLS)
     if found is not None or back > MAX_READ << 12:
         return found
-    for length in _CALLS:
-        data = machine.physical(back - length, length)
-        one = decode(data, back - length, width) if data is not None else None
-        if one is not None and one.kind is Kind.NEAR_CALL and one.length == length:
-            return one
-    return None
+    return ending_at(machine.physical, back, width, Kind.NEAR_CALL, _CALLS)

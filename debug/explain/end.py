@@ -75,9 +75,11 @@ def _stalled(machine: Machine) -> End:
 
 def _retried(machine: Machine, cpu: Optional[Cpu]) -> End:
     """The exception that real mode's handler returns to, as the rules raise it."""
-    then = real_mode.retried(machine, cpu) if cpu is not None else None
-    first = fault.from_registers(machine, cpu.index, then) if cpu is not None and then else None
-    if cpu is None or first is None:
+    retry = real_mode.retried(machine, cpu) if cpu is not None else None
+    if cpu is None or retry is None:
+        return End()
+    first = fault.from_registers(machine, cpu.index, retry.then)
+    if first is None:
         return End()
     return End((first.step,), first.findings, first.notes, cpu.index)
 

@@ -90,5 +90,8 @@ def _returns(machine: Machine, cpu: Cpu) -> Iterator[int]:
     data = memory.read(rsp - _GONE, _GONE + _STACK) if rsp is not None else None
     for at in range(0, len(data or b""), width // 8):
         word = int.from_bytes((data or b"")[at : at + width // 8], "little")
-        if word > _FUNCTION and ending_at(memory, word, width, Kind.NEAR_CALL, _CALLS) is not None:
+        if (
+            word > _FUNCTION
+            and ending_at(memory.read, word, width, Kind.NEAR_CALL, _CALLS) is not None
+        ):
             yield word

@@ -7,7 +7,7 @@ Each gate of a PC's vector table that nobody has claimed leads to such a handler
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, Registers, Segment
@@ -24,42 +24,51 @@ _LIMIT, _CODE = 0xFFFF, 0x9B00
 _FRAME = 6  # bytes: IP, CS, FLAGS
 
 
+@dataclass(frozen=True)
+class Retry:
+    """An exception whose handler returns to what raised it: the registers there, and the handler."""
+
+    then: Registers
+    vector: int
+    handler: int
+
+
 def findings(machine: Machine) -> tuple[RetriedInRealMode, ...]:
     """Of each CPU in real mode of a machine that was stopped: the exception it can't get past."""
     if machine.evidence.ending is not Ending.STOPPED or not machine.has_memory:
         return ()
-    found = (_found(machine, cpu) for cpu in machine.cpus)
-    return tuple(one for one in found if one is not None)
+    return tuple(
+        _finding(machine, cpu, retry)
+        for cpu in machine.cpus
+        if (retry := retried(machine, cpu)) is not None
+    )
 
 
-def retried(machine: Machine, cpu: Cpu) -> Optional[Registers]:
-    """The registers at an instruction whose exception's handler returns to it at once."""
+def retried(machine: Machine, cpu: Cpu) -> Optional[Retry]:
+    """The exception that a CPU in real mode can't get past, if there is one."""
     if cpu.halted or mode_of(cpu.registers) is not Mode.REAL:
         return None
     here = instruction_at(machine, cpu.registers)
     if here is None:
         return None
-    then = _behind_return(machine, cpu.registers) if here.kind is Kind.IRET else cpu.registers
+    inside = here.kind is Kind.IRET
+    then = _behind_return(machine, cpu.registers) if inside else cpu.registers
     refusal = fault.predict(machine, then) if then is not None else None
     if then is None or refusal is None:
         return None
     handler = deliver(machine.linear(then), refusal.vector).handler
     code = machine.physical(handler, MAX_LENGTH) if handler is not None else None
     first = decode(code, 0, 16) if code is not None else None
-    if first is None or first.kind is not Kind.IRET:
+    if handler is None or first is None or first.kind is not Kind.IRET:
         return None
-    inside = then is not cpu.registers
-    return then if not inside or handler == machine.pc(cpu.registers) else None
+    if inside and handler != machine.pc(cpu.registers):
+        return None
+    return Retry(then, refusal.vector, handler)
 
 
-def _found(machine: Machine, cpu: Cpu) -> Optional[RetriedInRealMode]:
-    then = retried(machine, cpu)
-    refusal = fault.predict(machine, then) if then is not None else None
-    if then is None or refusal is None:
-        return None
-    handler = deliver(machine.linear(then), refusal.vector).handler or 0
-    at = machine.pc(then) or 0
-    return RetriedInRealMode(cpu.index, refusal.vector, at, machine.where(at), handler)
+def _finding(machine: Machine, cpu: Cpu, retry: Retry) -> RetriedInRealMode:
+    at = machine.pc(retry.then) or 0
+    return RetriedInRealMode(cpu.index, retry.vector, at, machine.where(at), retry.handler)
 
 
 def _behind_return(machine: Machine, registers: Registers) -> Optional[Registers]:

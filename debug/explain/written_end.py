@@ -15,12 +15,11 @@ from debug.explain.context import Machine
 from debug.explain.findings import FrameLeft, HaltedForever, InHandler, WrittenEnd
 from debug.explain.model import Finding
 from debug.explain.panic import clean
-from debug.x86.exceptions import NMI
+from debug.x86.exceptions import INNOCENT
 
 _TAIL = 4096  # characters of the console that are searched for the last line
 _CLI, _HLT, _JUMP = 0xFA, 0xF4, 0xEB
 _BACK = 16  # bytes that a loop around HLT spans at most
-_INNOCENT = (1, NMI, 3, 4)  # #DB, #BP, #OF: raised on purpose, or from outside
 
 # What firmware and boot loaders print before they start a kernel.
 _LOADERS = re.compile(
@@ -80,4 +79,4 @@ def _after_a_fault(machine: Machine, index: Optional[int]) -> bool:
     own = [event for event in machine.last_events if event.cpu == index]
     if not own or own[-1].kind is not EventKind.EXCEPTION:
         return False
-    return own[-1].vector not in _INNOCENT
+    return own[-1].vector not in INNOCENT

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Mapping, Optional
 
 from debug.evidence import Ending, Evidence, StageEvent
@@ -130,7 +129,7 @@ class Gatherer:
             stages=self._stages(streams),
             memory=self.snapshot.memory,
             symbols=self.snapshot.symbols,
-            stage_table=own_table(Path(file.path) for file in self.files()),
+            stage_table=own_table(file.path for file in self.files()),
             console=console,
             messages=(*messages, *told),
             limits=(*limits, *more),

@@ -53,7 +53,7 @@ def read_table(path: str) -> StageTable:
     return tsv.parse_tsv(data, path)
 
 
-def own_table(paths: Iterable[Path]) -> Optional[StageTable]:
+def own_table(paths: Iterable[str | Path]) -> Optional[StageTable]:
     """The first stage table in these ELF files; None if they have none, or only damaged ones."""
     for path in paths:
         try:

@@ -24,6 +24,7 @@ from debug.report.diagnosis import diagnose
 from debug.report.text import render
 from debug.sources.qemu_live import Options, QemuMachine
 from tests.bench.counts import median
+from tests.foreign.images import assembled
 from tests.machines.packages import MachineError
 from tests.sweep.guests import INIT_SAYS, guests
 
@@ -87,10 +88,7 @@ def death(rounds: int) -> float:
     """Seconds from the notice of a foreign triple fault to the text of its report, the median."""
     times = []
     with tempfile.TemporaryDirectory(prefix="lamppost-bench-") as directory:
-        image = Path(directory) / "foreign.img"
-        source = ROOT / "tests/foreign/guest.asm"
-        made = ["nasm", "-f", "bin", "-DBUG_death", str(source), "-o", str(image)]
-        subprocess.run(made, check=True)
+        image = assembled("guest", Path(directory), "BUG_death")
         argv = ["qemu-system-x86_64", "-smp", "2", "-drive", f"format=raw,if=floppy,file={image}"]
         for _ in range(rounds):
             with QemuMachine(argv, Options(timeout=PATIENCE, log=False)) as machine:

@@ -16,6 +16,8 @@
 bits 16
 org 0x7c00
 
+%include "boot_sector.inc"
+
 CR0_PE          equ 1 << 0
 CR0_PG          equ 1 << 31
 CR4_PAE         equ 1 << 5
@@ -34,27 +36,11 @@ MASK            equ 0xff
 MASK            equ 0xfe            ; the timer's line
 %endif
 
-        cli
-        cld
-        xor     ax, ax
-        mov     ds, ax
-        mov     es, ax
-        mov     ss, ax
-        mov     sp, STACK
-        mov     ax, 0x0200 | (end - second) / 512
-        mov     bx, second
-        mov     cx, 2               ; cylinder 0, sector 2
-        xor     dh, dh              ; head 0; the BIOS left the drive in dl
-        int     0x13
-        jc      $
+        LOAD_THE_REST
 %ifdef BUG_real_ud2
         ud2
 %endif
-        lgdt    [gdtr]
-        mov     eax, cr0
-        or      al, CR0_PE
-        mov     cr0, eax
-        jmp     dword 0x18:entry32
+        TO_PROTECTED entry32
 
 bits 32
 entry32:

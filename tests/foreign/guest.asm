@@ -29,6 +29,8 @@
 bits 16
 org 0x7c00
 
+%include "boot_sector.inc"
+
 %ifndef CPUS
 %define CPUS 2
 %endif
@@ -65,24 +67,8 @@ VECTOR          equ 0xf0
 VECTOR          equ PAGE
 %endif
 
-        cli
-        cld
-        xor     ax, ax
-        mov     ds, ax
-        mov     es, ax
-        mov     ss, ax
-        mov     sp, STACK
-        mov     ax, 0x0200 | (end - second) / 512
-        mov     bx, second
-        mov     cx, 2               ; cylinder 0, sector 2
-        xor     dh, dh              ; head 0; the BIOS left the drive in dl
-        int     0x13
-        jc      $
-        lgdt    [gdtr]
-        mov     eax, cr0
-        or      al, CR0_PE
-        mov     cr0, eax
-        jmp     dword 0x18:bsp32
+        LOAD_THE_REST
+        TO_PROTECTED bsp32
 
 bits 32
 bsp32:

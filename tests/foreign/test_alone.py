@@ -6,20 +6,18 @@ alone.asm, in 32-bit and in 64-bit code, on QEMU and on Bochs.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from debug.failures.row import Certainty
-from tests.foreign.test_hangs import command
-from tests.python.cli.machines import LIMIT, Scene, first_cause
+from tests.foreign.images import assembled
+from tests.foreign.test_hangs import observed
+from tests.python.cli.machines import first_cause
 
 pytestmark = pytest.mark.emulator
 
-SOURCE = Path(__file__).with_name("alone.asm")
 EMULATORS = ("qemu", "bochs")
 WIDTHS = ("", "WIDE")
 
@@ -44,15 +42,8 @@ CELLS = tuple((case, width) for case in CASES for width in case.widths)
 
 
 def report(folder: Path, emulator: str, width: str, bug: str) -> dict[str, Any]:
-    if emulator == "bochs" and not shutil.which("bochs"):
-        pytest.skip("bochs is not installed")
-    image = folder / "alone.img"
-    defines = [f"-D{word}" for word in (width, bug and f"BUG_{bug}") if word]
-    subprocess.run(
-        ["nasm", "-f", "bin", *defines, str(SOURCE), "-o", str(image)], check=True, timeout=LIMIT
-    )
-    patience = "6" if emulator == "qemu" else "15"
-    return Scene(folder).report("--timeout", patience, "--", *command(emulator, image, 1))
+    defines = (word for word in (width, bug and f"BUG_{bug}") if word)
+    return observed(emulator, assembled("alone", folder, *defines), 1)
 
 
 @pytest.mark.parametrize("emulator", EMULATORS)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from debug.failures.row import Certainty
-from tests.python.cli.machines import LIMIT, Scene, first_cause
+from tests.foreign.images import assembled
+from tests.python.cli.machines import Scene, first_cause
 from tests.tree import TREE
 
 pytestmark = pytest.mark.emulator
 
-SOURCE = Path(__file__).with_name("guest.asm")
 PAGE = 0x9000  # guest.asm
 FURTHEST_AP = 0x60  # 64-bit mode
 
@@ -157,12 +156,7 @@ CASES = (
 
 
 def build(folder: Path, bug: str, cpus: int) -> Path:
-    image = folder / "foreign.img"
-    defines = [f"-DCPUS={cpus}", *([f"-DBUG_{bug}"] if bug else [])]
-    subprocess.run(
-        ["nasm", "-f", "bin", *defines, str(SOURCE), "-o", str(image)], check=True, timeout=LIMIT
-    )
-    return image
+    return assembled("guest", folder, f"CPUS={cpus}", *([f"BUG_{bug}"] if bug else []))
 
 
 def command(emulator: str, image: Path, cpus: int) -> list[str]:
@@ -178,13 +172,17 @@ def command(emulator: str, image: Path, cpus: int) -> list[str]:
     ]
 
 
-def report(folder: Path, emulator: str, bug: str, cpus: int) -> dict[str, Any]:
+def observed(emulator: str, image: Path, cpus: int, *options: str) -> dict[str, Any]:
+    """The report of `lamppost run` on a floppy image."""
     if emulator == "bochs" and not shutil.which("bochs"):
         pytest.skip("bochs is not installed")
-    image = build(folder, bug, cpus)
     patience = "6" if emulator == "qemu" else "15"
-    words = ["--cpus", str(cpus), "--timeout", patience, "--"]
-    return Scene(folder).report(*words, *command(emulator, image, cpus))
+    words = [*options, "--timeout", patience, "--"]
+    return Scene(image.parent).report(*words, *command(emulator, image, cpus))
+
+
+def report(folder: Path, emulator: str, bug: str, cpus: int) -> dict[str, Any]:
+    return observed(emulator, build(folder, bug, cpus), cpus, "--cpus", str(cpus))
 
 
 def judge(found: dict[str, Any], case: Case) -> None:

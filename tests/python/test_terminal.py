@@ -13,17 +13,7 @@ from debug.report.diagnosis import diagnose
 from debug.stages.timeline import console_for
 from debug.terminal import coloured
 from tests.python.failures.row_cases import push_fault
-
-
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return "utf-8"
-
-    def isatty(self) -> bool:
-        return True
+from tests.python.streams import Terminal
 
 
 @pytest.mark.parametrize(

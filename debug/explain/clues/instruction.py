@@ -7,18 +7,16 @@ from typing import Iterator
 
 from debug.explain.clues.moment import Moment
 from debug.explain.findings.evident import Clue, Evident, Proof
-from debug.x86.exceptions import UD
+from debug.x86.exceptions import DE, UD
 from debug.x86.modes import Mode
 from debug.x86.registers import Cr4
-
-_DE = 0
 
 
 def findings(moment: Moment) -> Iterator[Evident]:
     """The facts about the instruction, most telling first."""
     if not moment.first or not moment.died or moment.mode is Mode.REAL:
         return
-    if moment.vector == _DE:
+    if moment.vector == DE:
         line = (
             "#DE is raised by DIV, IDIV and AAM alone: by 0, or with a quotient that does not fit"
         )

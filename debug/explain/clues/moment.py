@@ -9,12 +9,11 @@ from typing import Iterator, Optional
 from debug.evidence import GENERAL, Cpu, EventKind, ExceptionEvent, Registers
 from debug.explain import chain
 from debug.explain.context import Machine
-from debug.x86.exceptions import PF
+from debug.x86.exceptions import INNOCENT, PF
 from debug.x86.modes import Mode, mode_of, privilege, stack_width
 from debug.x86.registers import Cr0
 
 _BEFORE = 64  # earlier events that are looked at
-_INNOCENT = (1, 2, 3, 4)  # #DB, NMI, #BP, #OF
 PAGE = 4096
 
 
@@ -135,7 +134,7 @@ def _recorded(
     words: tuple[str, ...],
 ) -> Moment:
     first, delivering = links[0], None
-    harmless = first.kind is not EventKind.EXCEPTION or first.vector in _INNOCENT
+    harmless = first.kind is not EventKind.EXCEPTION or first.vector in INNOCENT
     if harmless and len(links) > 1:
         delivering, first = first.vector, links[1]
     cpu = culprit if culprit is not None else machine.cpu(first.cpu)

@@ -76,12 +76,10 @@ def _higher_half(evidence: Evidence, explanation: Explanation) -> Optional[Match
     for fault in explanation.all(PageFault):
         if fault.reason is not Reason.NOT_PRESENT or fault.role in (Role.IDT, Role.GDT, Role.TSS):
             continue
-        top = fault.depth >= 4
-        if not fault.cr3 or not fault.address >= _HIGHER_HALF:
-            view, top = explanation.view(fault.cpu), fault.level.startswith("PD[")
-            legacy = view is not None and view.mode == "32-bit protected mode"
-            if not (fault.cr3 and legacy and top and fault.address >= _HALF_OF_32):
-                continue
+        long = fault.address >= _HIGHER_HALF
+        if not fault.cr3 or not (long or _directory_alone(explanation, fault)):
+            continue
+        top = not long or fault.depth >= 4  # not even the top level is there
         differs = _maps(explanation, fault.cpu)
         if differs is not None and fault.role is not Role.STACK:
             return certain(fault, differs)
@@ -92,6 +90,13 @@ def _higher_half(evidence: Evidence, explanation: Explanation) -> Optional[Match
             lives = known or any(_lives_high(cpu.registers) for cpu in evidence.cpus)
             return likely(fault) if lives else possible(fault)  # or the pointer is garbage
     return None
+
+
+def _directory_alone(explanation: Explanation, fault: PageFault) -> bool:
+    """Whether a 32-bit kernel's page directory has no entry for an address in the upper half."""
+    view = explanation.view(fault.cpu)
+    legacy = view is not None and view.mode == "32-bit protected mode"
+    return legacy and fault.level.startswith("PD[") and fault.address >= _HALF_OF_32
 
 
 def _lives_high(registers: Registers) -> bool:

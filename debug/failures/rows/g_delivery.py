@@ -27,10 +27,10 @@ from debug.explain.findings.tables import ShiftedFrame
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible, words
+from debug.x86.exceptions import INNOCENT
 from debug.x86.refusals import Check
 
 _PIC = range(8, 16)
-_INNOCENT = (1, 2, 3, 4)  # #DB, NMI, #BP, #OF: raised on purpose or from outside
 
 
 def _failed(*checks: Check) -> Matcher:
@@ -43,7 +43,7 @@ def _failed(*checks: Check) -> Matcher:
             return None
         if status is not None and status.state is not IdtState.LOADED:
             return None
-        innocent = failed.interrupt or failed.vector in _INNOCENT
+        innocent = failed.interrupt or failed.vector in INNOCENT
         return certain(failed, status) if innocent else likely(failed, status)
 
     return match
@@ -62,7 +62,7 @@ def _never_loaded(explanation: Explanation) -> Optional[tuple[bool, DeliveryFail
         return None
     if explanation.first(ExecutingFiller, status.cpu) is not None:
         return None  # 0xCC is no breakpoint that somebody meant
-    innocent = failed.interrupt or failed.vector in _INNOCENT or failed.vector >= 32
+    innocent = failed.interrupt or failed.vector in INNOCENT or failed.vector >= 32
     return innocent, failed, status
 
 
@@ -168,7 +168,7 @@ def _taken_for_an_exception(evidence: Evidence) -> Optional[ExceptionEvent]:
 def _consequence(explanation: Explanation, failed: DeliveryFailed) -> bool:
     """Whether an exception that was a mistake in itself came before."""
     first = _first_failed(explanation)
-    innocent = failed.interrupt or failed.vector in _INNOCENT
+    innocent = failed.interrupt or failed.vector in INNOCENT
     return failed is not first or not innocent
 
 

@@ -26,9 +26,8 @@ from debug.explain.findings.tables import (
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible, told_by
+from debug.x86.exceptions import INNOCENT
 from debug.x86.refusals import Check
-
-_INNOCENT = (1, 2, 3, 4)  # #DB, NMI, #BP, #OF: raised on purpose or from outside
 
 
 def _unreachable(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -99,7 +98,7 @@ def _failed(*checks: Check) -> Matcher:
         failed = explanation.first(DeliveryFailed)
         if failed is None or failed.check not in checks:
             return None
-        innocent = failed.interrupt or failed.vector in _INNOCENT
+        innocent = failed.interrupt or failed.vector in INNOCENT
         return certain(failed) if innocent else likely(failed)
 
     return match

@@ -16,6 +16,7 @@ from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import Machine, SymbolTable, registers
 from tests.python.failures.row_cases import CASES, Case, push_fault, waiting
 from tests.python.failures.running_cases import CASES as RUNNING
+from tests.python.streams import Terminal
 
 SCHEMA = json.loads(machine_report.SCHEMA_PATH.read_text(encoding="utf-8"))
 
@@ -78,17 +79,6 @@ def test_guest_text_can_not_reach_the_terminal() -> None:
     stream = Terminal()
     terminal.write(diagnosis, stream)
     assert "[/red][bold]" in stream.getvalue() and "\x1b[31mred" not in stream.getvalue()
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return "utf-8"
-
-    def isatty(self) -> bool:
-        return True
 
 
 def test_colours_only_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
