@@ -11,7 +11,6 @@
  * them if it did not), and how often it executed `call`.
  *
  * It asks for one thread for all vCPUs (-icount, or tcg,thread=single).
- * Debian ships no qemu-plugin.h; what is used of it stands here.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -20,31 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef PLUGIN_VERSION
-#define PLUGIN_VERSION 1
-#endif
+#include "qemu_plugin.h"
 
-#define VISIBLE   __attribute__((visibility("default")))
 #define MAX_VCPUS 1024
 
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-enum { CALLBACK_NEEDS_NO_REGISTERS = 0 };
-
-typedef void translated(plugin_id id, struct qemu_plugin_tb *block);
-typedef void executed(unsigned vcpu, void *data);
-
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, translated *call);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-struct qemu_plugin_insn *
-qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *block, size_t index);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
-                                            executed *call, int registers,
-                                            void *data);
-
-VISIBLE int qemu_plugin_version = PLUGIN_VERSION;
 
 static struct count {
     uint64_t executed;

@@ -10,53 +10,33 @@
  * own trace goes to the same file: the lines beside these say what it was
  * (tests/bench/running_total.py).
  *
- * It asks for one thread for all vCPUs (tcg,thread=single).  Debian ships no
- * qemu-plugin.h; what is used of it stands here.
+ * It asks for one thread for all vCPUs (tcg,thread=single).
  */
 #include <inttypes.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 
-#ifndef PLUGIN_VERSION
-#define PLUGIN_VERSION 1
-#endif
-#define COPIES_INSTRUCTIONS (PLUGIN_VERSION >= 3)
+#include "qemu_plugin.h"
 
-#define VISIBLE __attribute__((visibility("default")))
+#define COPIES_INSTRUCTIONS (PLUGIN_VERSION >= 3)
 
 #define OUT_DX_AL 0xee
 #define PAGE_MASK 0xfffu
 #define ICR_LOW   0x300u
 
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-enum { CALLBACK_NEEDS_NO_REGISTERS = 0, STORES = 2 };
+enum { STORES = 2 };
 
-typedef void translated(plugin_id id, struct qemu_plugin_tb *block);
-typedef void executed(unsigned vcpu, void *data);
 typedef void stored(unsigned vcpu, uint32_t info, uint64_t at, void *data);
 
-void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, translated *call);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-struct qemu_plugin_insn *
-qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *block, size_t index);
 #if COPIES_INSTRUCTIONS
 size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *to,
                              size_t size);
 #else
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 #endif
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
-                                            executed *call, int registers,
-                                            void *data);
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn,
                                       stored *call, int registers, int kind,
                                       void *data);
 void qemu_plugin_outs(const char *text);
-
-VISIBLE int qemu_plugin_version = PLUGIN_VERSION;
 
 static uint64_t total;
 
