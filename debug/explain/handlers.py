@@ -86,8 +86,10 @@ def emptied(machine: Machine, cpu: Cpu) -> tuple[IdtEmptied, ...]:
     """`lidt [null]; int3` (or ud2, int n): what resets a machine that nothing else resets."""
     registers = cpu.registers
     idtr, rip, width = registers.idtr, registers.rip, code_width(registers)
-    if idtr is None or idtr.limit or rip is None or width not in (32, 64):
+    if idtr is None or rip is None or width not in (32, 64):
         return ()
+    if idtr.limit or idtr.base:
+        return ()  # a table was meant where there is a base
     here = instruction_at(machine, registers)
     if here is None or here.kind not in (Kind.SOFTWARE_INTERRUPT, Kind.INVALID):
         return ()

@@ -58,6 +58,11 @@ class IdtStatus(Finding):
             IdtState.IVT: "the IDT register still describes the BIOS's real-mode vectors",
             IdtState.LOADED: "an IDT was loaded",
         }
+        if self.state is IdtState.NULL and self.base:
+            return (
+                f"IDT base {self.base:#x} limit {self.limit:#x}: a table was named, and no gate lies"
+                " within its limit; LIDT takes the limit from the first two bytes of its operand",
+            )
         return (f"IDT base {self.base:#x} limit {self.limit:#x}: {words[self.state]}",)
 
 
@@ -91,6 +96,6 @@ class IdtEmptied(Finding):
 
     def sentences(self) -> tuple[str, ...]:
         return (
-            f"LIDT at {self.lidt:#x} has just loaded a null table, and `{self.instruction}` follows: a"
-            " reset by triple fault",
+            f"LIDT at {self.lidt:#x} has just loaded a null table, and `{self.instruction}` follows: so"
+            " a machine is reset",
         )

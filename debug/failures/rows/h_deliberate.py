@@ -62,9 +62,13 @@ def _announced(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _by_triple_fault(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """A breakpoint or ud2 with an IDT that was emptied after a whole one had served."""
+    """A breakpoint or ud2 with an IDT that was emptied on the spot, or after a whole one had served.
+
+    `lidt; int3` is also how a new IDT is tried out, and its operand may not have been filled.
+    """
     if (emptied := explanation.first(IdtEmptied)) is not None:
-        return certain(emptied)
+        text = "if this LIDT was to load a table, its operand was not filled: limit and base are 0"
+        return likely(emptied, extra=(text,))
     failed, status = explanation.first(DeliveryFailed), explanation.first(IdtStatus)
     if failed is None or status is None or explanation.status is not Status.TRIPLE_FAULT:
         return None
@@ -104,8 +108,10 @@ ROWS = (
         "the guest resets the machine by a triple fault that it made on purpose",
         Place.END,
         ("reboot=triple", "lidt of a null IDT before int3"),
-        "a CPU that had a whole IDT executes int3 or ud2 with a null one",
-        "no IDT was loaded before",
+        "a CPU that had a whole IDT executes int3 or ud2 with a null one, or a null one was loaded right"
+        " before",
+        "no IDT was loaded before, or the LIDT right before was to load the kernel's own: its operand is"
+        " zero",
         "search the kernel for its reset path, and for who called it",
         "Interrupt 8-Double Fault Exception (#DF)",
         chapters.FIRST_LIGHT,

@@ -190,17 +190,20 @@ def test_a_lock_that_nobody_else_can_hold_is_held_by_the_cpu_itself() -> None:
     assert named(taken)[1][0] == ("lock-not-released", "likely")
 
 
-def triple(code: str, at: int = 0x7C07) -> Machine:
-    """The BSP dies with a null IDT; `code` ends at the instruction that it stands on."""
+def triple(code: str, at: int = 0x7C07, idtr: TableRegister = NULL_IDT) -> Machine:
+    """The BSP dies with this IDT; `code` ends at the instruction that it stands on."""
     machine = Machine()
     machine.ram.write(0x7C00, bytes.fromhex(code))
-    regs = registers("prot32", rip=at, cs=FLAT, idtr=NULL_IDT, rsp=0x9000)
+    regs = registers("prot32", rip=at, cs=FLAT, idtr=idtr, rsp=0x9000)
     return machine.kill(regs, 3, cpu=0)
 
 
 def test_a_null_idt_loaded_right_before_int3_is_a_reset() -> None:
-    assert named(triple("0f 01 1d 00 70 00 00 cc"))[1][0] == ("reset-by-triple-fault", "certain")
+    reset = "0f 01 1d 00 70 00 00 cc"
+    assert named(triple(reset))[1][0] == ("reset-by-triple-fault", "likely")
     assert named(triple("90 90 90 90 90 90 90 cc"))[1][0] == ("idt-missing", "likely")
+    named_a_table = triple(reset, idtr=TableRegister(0x7100, 0))
+    assert named(named_a_table)[1][0] == ("idt-missing", "likely")
 
 
 def loads_ss(*entries: int, base: int = GDT) -> Machine:
