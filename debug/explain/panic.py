@@ -11,6 +11,7 @@ from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.explain import kernel
 from debug.explain import stages as stage
 from debug.explain import uefi_report
+from debug.explain.announced import announced
 from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.explain.findings import (
@@ -91,14 +92,14 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     if (uefi := uefi_report.printed(machine.evidence.console)) is not None:
         found.append(ExceptionReported(cpu_of(machine, uefi.apic_id), uefi.vector, "UEFI"))
     reporters = [e for e in stages if e.code in (stage.PANIC, stage.BOOT_ERROR)]
-    line = _PANIC.search(tail)
+    line = _report(_PANIC, tail)
     if reporters or line is not None:
         text = _whole(tail, line) if line is not None else _last_line(tail)
         who = reporters[0].apic_id if reporters else None
         found.append(PanicMessage(cpu_of(machine, who), text, who))
     messages = "\n".join(machine.evidence.messages)[-_TAIL:]
     for topic, pattern in _TOPICS:
-        match = pattern.search(tail) or pattern.search(messages)
+        match = _report(pattern, tail) or pattern.search(messages)
         if match is not None:
             found.append(ConsoleSays(None, topic, clean(match.group(0))))
             if topic in _REFUSALS and not reporters and line is None:
@@ -112,6 +113,11 @@ def said(machine: Machine) -> tuple[Finding, ...]:
         found.append(absent)
     storm = _storm(machine)
     return (*dict.fromkeys(found), *floods(machine), *([storm] if storm is not None else []))
+
+
+def _report(pattern: re.Pattern[str], tail: str) -> Optional[re.Match[str]]:
+    """The first match that reports, where others only tell of what was made ready."""
+    return next((m for m in pattern.finditer(tail) if not announced(m.group(0))), None)
 
 
 def exit_code(machine: Machine) -> Optional[int]:

@@ -102,7 +102,9 @@ def _stack_overflow(evidence: Evidence, explanation: Explanation) -> Optional[Ma
     if failed is not None and "TSS" in failed.stack:
         return None  # it was no stack that grew
     if told is not None:
-        return certain(told, fault, stack)
+        hurt = fault is not None or _frame_lost(explanation) is not None
+        said = explanation.status is Status.PANIC
+        return certain(told, fault, stack) if hurt or said else possible(told, stack)
     if stack is None or not stack.guard_hit or (fault is None and not _frame_lost(explanation)):
         return None
     return likely(fault or _frame_lost(explanation), stack)
