@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from itertools import takewhile
 from typing import Optional, Sequence
 
 from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
@@ -24,6 +25,7 @@ from debug.explain.findings import (
     KernelAbsent,
     PanicMessage,
 )
+from debug.explain.interrupted import in_handler
 from debug.explain.model import Finding
 from debug.explain.waiting import loop_body
 from debug.x86.exceptions import PF
@@ -223,6 +225,8 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
         return None
     if rip is not None:
         times = sum(_same_fault(e, last) for e in events)
+        if _over(machine, last):
+            return None
         where = machine.pc(last.registers) or 0
         return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
     if not last.reason:
@@ -232,6 +236,22 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
     if times < _STORM:
         return None
     return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason))
+
+
+def _over(machine: Machine, last: ExceptionEvent) -> bool:
+    """Whether the CPU has left that exception behind: a handler may mend what it is asked to.
+
+    A probe of memory, or of an instruction, and a lazy switch of the FPU are raised again and again
+    at one place, and each is handled.
+    """
+    cpu = machine.cpu(last.cpu)
+    if cpu is None:
+        return False
+    own = (event for event in reversed(machine.last_events) if event.cpu == last.cpu)
+    since = takewhile(lambda event: event.kind is EventKind.HARDWARE_INTERRUPT, own)
+    if sum(1 for _ in since) >= _STORM:
+        return True
+    return in_handler(machine, cpu.registers, last.registers) is False
 
 
 def _same_fault(one: ExceptionEvent, other: ExceptionEvent) -> bool:

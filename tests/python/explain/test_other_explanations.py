@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
+    CODE64,
+    DATA,
     KERNEL,
     KERNEL_PHYSICAL,
     NULL_IDT,
@@ -92,3 +95,62 @@ def test_words_about_a_guard_page_explain_no_jump() -> None:
 
     assert "stack-overflow" not in died("stack ready, guard page at 0xffffffffc0000000\n")
     assert died("stack overflow\n")["stack-overflow"] == "possible"
+
+
+def faulted(times: int, *stack: int, code: str = "f3 90 eb fc", after: int = 0) -> Machine:
+    """The BSP took one page fault so often, has these words on its stack, and stands in a loop."""
+    machine = Machine()
+    probe = registers(rip=KERNEL + 0x4000, rsp=KERNEL + 0xA000)
+    fault = ExceptionEvent(EventKind.EXCEPTION, 14, probe, 0, 0xFFFFFF8000000000, 0)
+    machine.events = [fault] * times
+    machine.events += [
+        ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 32, probe, None, None, 0)
+    ] * after
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    machine.ram.write(KERNEL_PHYSICAL + 0x9000, struct.pack(f"<{len(stack)}Q", *stack))
+    here = registers(rip=KERNEL + 0x3000, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=here, halted=code == "f4", moved=False)
+    return machine.stop(registers("prot32", rip=0xFD09A), halted=True)
+
+
+FRAME = (0, KERNEL + 0x4000, CODE64, 2, KERNEL + 0xA000, DATA)
+
+
+def test_faults_that_were_handled_are_no_reason_to_stand_still() -> None:
+    """Memory is probed, and an FPU given to the next thread, at one place again and again."""
+    status, causes = named(faulted(40))
+    assert status == "hang" and "handler-returns-to-fault" not in causes
+    status, causes = named(faulted(40, *FRAME))
+    assert status == "hang" and causes["handler-returns-to-fault"] == "certain"
+    assert "handler-returns-to-fault" not in named(faulted(40, *FRAME, after=16))[1]
+
+
+def test_a_cpu_that_halts_long_after_a_fault_does_not_halt_for_it() -> None:
+    assert diagnose(faulted(1, *FRAME, code="f4").evidence()).explanation.chain
+    assert not diagnose(faulted(1, code="f4").evidence()).explanation.chain
+
+
+def pushed(rsp: int, code: str = "50", before: str = "", rbp: int = 0) -> dict[str, str]:
+    """A CPU of somebody else's kernel executes `code` with this RSP, right behind `before`."""
+    machine = Machine()
+    lead = bytes.fromhex(before)
+    machine.ram.write(KERNEL_PHYSICAL + 0x5000 - len(lead), lead + bytes.fromhex(code))
+    here = registers(rip=KERNEL + 0x5000, rsp=rsp, rbp=rbp, idtr=NULL_IDT)
+    return named(machine.kill(here, 14, 2, rsp - 8))[1]
+
+
+FAR = STACKS - 0x40000
+
+
+def test_a_stack_that_one_function_overran_was_no_stack_without_memory() -> None:
+    """`char buffer[1 << 18]` steps over any guard page."""
+    size = struct.pack("<I", STACKS + 0x4800 - FAR).hex()
+    assert pushed(FAR, before=f"48 81 ec {size}") == {"stack-overflow": "likely"}
+    assert pushed(FAR, rbp=STACKS + 0x4800) == {"stack-overflow": "likely"}
+    assert pushed(FAR, before="48 81 ec 00 10 00 00")["stack-unmapped"] == "likely"
+
+
+def test_a_stack_pointer_of_unknown_origin_may_be_garbage() -> None:
+    assert pushed(FAR)["stack-unmapped"] == "likely"
+    load = struct.pack("<Q", FAR).hex()
+    assert pushed(FAR, before=f"48 bc {load} 90 90")["stack-unmapped"] == "certain"
