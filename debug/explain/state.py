@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
-from debug.explain import deaf
-from debug.explain import stack_origin
+from debug.explain import deaf, stack_origin
 from debug.explain import stages as stage
 from debug.explain import trampoline_page
 from debug.explain.callers import caller_of
