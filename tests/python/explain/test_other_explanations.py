@@ -18,7 +18,9 @@ from tests.python.evidence_builder import (
     NULL_IDT,
     STACKS,
     Machine,
+    TableRegister,
     registers,
+    segment,
 )
 
 FIRMWARE = IpiEvent(IpiKind.SIPI, 0, None, "all-but-self", vector=0x10, by_firmware=True)
@@ -154,3 +156,50 @@ def test_a_stack_pointer_of_unknown_origin_may_be_garbage() -> None:
     assert pushed(FAR)["stack-unmapped"] == "likely"
     load = struct.pack("<Q", FAR).hex()
     assert pushed(FAR, before=f"48 bc {load} 90 90")["stack-unmapped"] == "certain"
+
+
+def fetched(address: int, symbol: str = "") -> dict[str, str]:
+    """A CPU of somebody else's kernel jumped to an address that its top table lacks."""
+    machine = Machine()
+    if symbol:
+        machine.symbols.known[symbol] = (address, 16)
+    lost = registers(rip=address, rsp=STACKS + 0x4800, idtr=NULL_IDT)
+    return named(machine.kill(lost, 14, 0x10, address))[1]
+
+
+def test_a_jump_to_garbage_does_not_miss_the_higher_half() -> None:
+    assert fetched(0xFFFF_9000_1234_5678)["higher-half-unmapped"] == "possible"
+    assert fetched(0xFFFF_9000_1234_5678, "main")["higher-half-unmapped"] == "certain"
+    assert fetched(0xFFFF_8000_0010_0000)["higher-half-unmapped"] == "certain"
+
+
+def test_a_base_of_0_may_have_been_another_one_before() -> None:
+    def used(code: str, at: int) -> dict[str, str]:
+        machine = Machine()
+        machine.space.unmap(0)
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, bytes.fromhex(code))
+        here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, gs_base=0, idtr=NULL_IDT)
+        return named(machine.kill(here, 14, 0, at))[1]
+
+    assert used("65 48 8b 04 25 10 00 00 00", 0x10) == {"gs-base-not-set": "likely"}
+    assert used("64 48 8b 04 25 28 00 00 00", 0x28) == {"gs-base-not-set": "certain"}  # the canary
+
+
+def without_gdt(code: str, vector: int, error: int, task: int, before: str = "") -> dict[str, str]:
+    """The memory at GDTR's base is zeros where `code` needs a selector of it."""
+    machine = Machine()
+    lead = bytes.fromhex(before)
+    machine.ram.write(KERNEL_PHYSICAL + 0x5000 - len(lead), lead + bytes.fromhex(code))
+    tr = segment(task, KERNEL + 0x7000 if task else 0, 0x67, 0x8B00)
+    table = TableRegister(KERNEL + 0x6000, 0x37)
+    here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, rax=DATA, gdtr=table, tr=tr)
+    return named(machine.kill(here, vector, error))[1]
+
+
+def test_a_gdt_that_was_used_before_is_overwritten_and_not_elsewhere() -> None:
+    mov_ds, int3 = "8e d8", "cc"
+    assert without_gdt(mov_ds, 13, DATA, 0x28) == {"gdt-overwritten": "likely"}
+    assert without_gdt(int3, 3, 0, 0x28)["gdt-overwritten"] == "likely"
+    assert without_gdt(mov_ds, 13, DATA, 0) == {"gdt-base-wrong": "likely"}
+    fresh = without_gdt(mov_ds, 13, DATA, 0x28, before="0f 01 10")  # lgdt [rax]
+    assert fresh == {"gdt-base-wrong": "certain"}
