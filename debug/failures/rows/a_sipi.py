@@ -9,8 +9,8 @@ from typing import Optional
 from debug.evidence import Evidence, IpiKind
 from debug.explain import stages as stage
 from debug.explain.findings import (
-    Contents,
     BspRestarted,
+    Contents,
     CpuSilent,
     ExecutingFiller,
     InitMissing,
