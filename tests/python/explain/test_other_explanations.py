@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind
+from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind, TableRegister
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     CODE64,
@@ -18,7 +18,6 @@ from tests.python.evidence_builder import (
     NULL_IDT,
     STACKS,
     Machine,
-    TableRegister,
     registers,
     segment,
 )
