@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How RSP came to name memory that is not mapped: by its load, or from a stack that was good.
-
-[SDM 2 "SUB-Subtract", "MOV-Move"]
-"""
+"""How RSP came to name memory that is not mapped: by its load, or from a stack that was good."""
 
 from __future__ import annotations
 
