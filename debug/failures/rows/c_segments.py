@@ -9,7 +9,7 @@ from debug.evidence import Evidence
 from debug.explain.findings import FarJumpAstray, SelectorFault, SelectorUse
 from debug.explain.model import Explanation
 from debug.failures import chapters
-from debug.failures.row import Match, Matcher, Place, Row, certain
+from debug.failures.row import Match, Matcher, Place, Row, certain, likely
 from debug.x86.refusals import Check
 
 _LOADS = (SelectorUse.LOAD_SS, SelectorUse.LOAD_DATA)
@@ -23,10 +23,16 @@ def _fault(uses: tuple[SelectorUse, ...], *checks: Check) -> Matcher:
             if explanation.first(FarJumpAstray, fault.cpu) is not None:
                 continue  # it executes what is no code
             if fault.use in uses and fault.check in checks and not fault.base_suspect:
-                return certain(fault)
+                return likely(fault, extra=(_POPPED,)) if fault.popped else certain(fault)
         return None
 
     return match
+
+
+_POPPED = (
+    "it was popped: where the frame is shifted, or was overwritten, no selector was saved there, and"
+    " the number is garbage"
+)
 
 
 ROWS = (

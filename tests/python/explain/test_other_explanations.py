@@ -251,3 +251,20 @@ def test_an_entry_with_an_address_and_no_flags_lacks_its_present_bit() -> None:
     table = after_cr0(0x2F0000, struct.pack("<Q", 0x11000), bsp=True)
     assert table == {"present-bit-missing": "likely"}
     assert after_cr0(0x2F0000, struct.pack("<Q", 0x1F0000), bsp=True) != table  # no table there
+
+
+def test_a_selector_that_was_popped_may_be_no_selector() -> None:
+    def loaded(code: str, before: str = "90") -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(0x100FFF, bytes.fromhex(before + code))
+        machine.ram.write(0x9000, struct.pack("<I", 0xB7F3))
+        flat = segment(CODE32, flags=0xC09B00)
+        here = registers("prot32", rip=0x101000, cs=flat, rsp=0x9000, rax=0xB7F3, idtr=NULL_IDT)
+        return named(machine.kill(here, 13, 0xB7F0, cpu=0))[1]
+
+    assert loaded("1f") == {"data-segment-beyond-gdt": "likely"}  # pop ds
+    assert loaded("8e d8", before="58") == {
+        "data-segment-beyond-gdt": "likely"
+    }  # pop eax; mov ds, ax
+    assert loaded("8e d8") == {"data-segment-beyond-gdt": "certain"}
+    assert loaded("8e d8", before="5b") == {"data-segment-beyond-gdt": "certain"}  # pop ebx
