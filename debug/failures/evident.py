@@ -12,6 +12,7 @@ from typing import Callable, Optional
 from debug.evidence import Ending, Evidence, NoMemory
 from debug.explain.findings import (
     BadControlWrite,
+    FirmwareDied,
     KernelGaveUp,
     PageFault,
     SelectorFault,
@@ -95,7 +96,12 @@ def match(row_id: str, explanation: Explanation) -> Optional[Match]:
 def judged(
     row_id: str, found: Optional[Match], evidence: Evidence, explanation: Explanation
 ) -> Optional[Match]:
-    """A row's own match or the better one by clues, no stronger than the evidence allows."""
+    """A row's own match or the better one by clues, no stronger than the evidence allows.
+
+    Of code that is the firmware's, no row about a kernel says anything.
+    """
+    if row_id != "kernel-not-reached" and explanation.first(FirmwareDied) is not None:
+        return None
     other = match(row_id, explanation)
     if found is None or other is not None and other.certainty.rank < found.certainty.rank:
         return other

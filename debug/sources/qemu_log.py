@@ -84,9 +84,9 @@ class _State:
     first: list[Entry] = field(default_factory=list)
     exceptions: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_EXCEPTIONS))
     interrupts: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_INTERRUPTS))
-    resets: deque[tuple[int, tuple[bytes, ...]]] = field(
+    resets: deque[tuple[int, tuple[bytes, ...], int]] = field(
         default_factory=lambda: deque(maxlen=MAX_RESETS)
-    )
+    )  # the CPU, its dump, and how many triple faults came before
     icr: IcrWrites = field(default_factory=IcrWrites)
     messages: deque[str] = field(default_factory=lambda: deque(maxlen=32))
     odd: list[str] = field(default_factory=list)
@@ -187,7 +187,7 @@ def _head(state: _State, line: str, dump: tuple[bytes, ...]) -> None:
     elif found := _RESET.search(line):
         _settle(state, ())
         state.hardware = None
-        state.resets.append((int(found[1]), dump))
+        state.resets.append((int(found[1]), dump, state.triple_faults))
     elif line.startswith("SMM:"):
         _settle(state, ())
         state.smm += line.startswith("SMM: enter")
@@ -286,7 +286,7 @@ def _triple(state: _State) -> None:
 def _is_cut(state: _State) -> bool:
     """Whether the last dump lacks its end: EFER, where other ones have it."""
     begun = any(line.lstrip().startswith((b"EAX=", b"RAX=")) for line in state.tail[:1])
-    dumps = [dump for _, dump in state.resets] + [entry.dump for entry in state.exceptions]
+    dumps = [dump for _, dump, _ in state.resets] + [entry.dump for entry in state.exceptions]
     whole = any(line.startswith(b"EFER=") for dump in dumps for line in dump)
     return begun and whole and not any(line.startswith(b"EFER=") for line in state.tail)
 
@@ -302,8 +302,13 @@ def _finish(state: _State) -> QemuLog:
         event = event_of(entry, previous if whole or sequence != oldest else None)
         events.append(LogEvent(entry.number, entry.sequence, event))
         previous = event
-    resets = []
-    for cpu, dump in state.resets:
+    resets: list[ResetEvent] = []
+    at_death: set[int] = set()  # the CPUs that the last triple fault reset
+    for cpu, dump, life in state.resets:
+        if life and life == state.triple_faults:
+            if cpu in at_death:
+                continue  # each CPU is reset once by it: this belongs to the machine's next life
+            at_death.add(cpu)
         registers = parse_registers(b"\n".join(dump).decode("ascii", "replace"))[0]
         if not is_blank(registers):
             resets.append(ResetEvent(cpu, registers))

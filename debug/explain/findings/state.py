@@ -64,6 +64,17 @@ class OnlyFirmware(Finding):
 
 
 @dataclass(frozen=True)
+class FirmwareDied(Finding):
+    """A CPU shut down before the firmware had handed over: no code of a kernel had run."""
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            "the BIOS had begun, and had not come to boot anything, when the CPU shut down",
+            "what faulted is code of the firmware: no boot loader and no kernel had run",
+        )
+
+
+@dataclass(frozen=True)
 class BspInFirmware(Finding):
     """The BSP executes the firmware, and nothing was seen of a kernel."""
 

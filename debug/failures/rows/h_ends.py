@@ -15,6 +15,7 @@ from debug.explain.findings import (
     DeliberateExit,
     DeliberateReset,
     ExceptionReported,
+    FirmwareDied,
     HaltedForever,
     InHandler,
     JumpInRealMode,
@@ -118,6 +119,8 @@ def _absent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    if (died := explanation.first(FirmwareDied)) is not None:
+        return likely(died)
     if explanation.status is not Status.UNKNOWN:
         return None
     only, found = explanation.first(OnlyFirmware), explanation.first(BspInFirmware)
@@ -131,13 +134,16 @@ def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 ROWS = (
     Row(
         "kernel-not-reached",
-        "the machine has not come out of its firmware: nothing was booted, or it was not given time",
+        "the machine has not come out of its firmware: nothing was booted, it died there, or it was not"
+        " given time",
         Place.END,
         ("No bootable device", "stays in SeaBIOS", "nothing on the serial port"),
         "the BSP executes the BIOS when the machine is stopped, and no IPI of a kernel was seen; or"
-        " every interrupt of a log came to the firmware",
+        " every interrupt of a log came to the firmware; or a CPU shut down before the BIOS had"
+        " booted anything",
         "it executes the kernel",
-        "check the boot device and the image; a slow accelerator needs a longer --timeout; a kernel"
+        "check the boot device and the image, and where the BIOS itself dies, the machine's settings"
+        " and another BIOS image; a slow accelerator needs a longer --timeout; a kernel"
         " that calls the BIOS and waits there looks the same, and so does an image that UEFI refuses to"
         " start (its own console says why: signature, a section writable and executable)",
         "",
