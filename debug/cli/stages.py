@@ -24,13 +24,15 @@ from debug.stages.repair import repair
 from debug.stages.trace import MAX_FRAMES, Trace, read_trace
 
 _SHOWN_DAMAGE = 8
+_SHOWN_IDS = 16
 _EPILOG = """\
 FILE is what a machine wrote to port 0xE9 or COM1; console text in it is passed over. Record one
 with  qemu-system-x86_64 -debugcon file:trace.txt ...  The frames are described in
 docs/stage-codes.md.
 
 exit code: 0; 1 with --strict when the trace is damaged; 11 with --cpus when fewer are online;
-16 when FILE can't be read or holds no stage, or ELF has no stage table"""
+16 when FILE can't be read or holds no stage, none of the CPU that --only names, or ELF has no
+stage table"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="raw dump of physical memory from address 0: restores what the trace lost",
     )
     parser.add_argument("--cpus", type=_count, metavar="N", help="how many CPUs must be online")
+    parser.add_argument(
+        "--only", type=_apic_id, metavar="ID", help="show only the CPU with this APIC ID"
+    )
     parser.add_argument(
         "--tsc", action="store_true", help="show the time between stages (--memory)"
     )
@@ -72,15 +77,16 @@ def run(options: argparse.Namespace) -> int:
     all_lanes = lanes(mended.events, table)
     roll = roll_call(all_lanes, table, options.cpus)
     rate = ticks_per_us(all_lanes, table)
+    shown = all_lanes if options.only is None else _lanes_of(options.only, all_lanes)
     if options.svg:
-        _write(options.svg, picture.render(all_lanes, table, rate))
+        _write(options.svg, picture.render(shown, table, rate))
     if options.perfetto:
-        _write(options.perfetto, perfetto.render(all_lanes, table, rate))
+        _write(options.perfetto, perfetto.render(shown, table, rate))
     if options.json:
-        report = machine.to_object(trace, all_lanes, roll, table, notes)
+        report = machine.to_object(trace, shown, roll, table, notes)
         print(json.dumps(report, indent=1, ensure_ascii=True))
     else:
-        _print(all_lanes, table, trace, roll, notes, rate, options)
+        _print(shown, table, trace, roll, notes, rate, options)
     if options.strict and _damaged(trace):
         return ExitCode.DAMAGED
     if options.cpus is not None and roll.online < options.cpus:
@@ -93,6 +99,23 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of CPUs from 1 to 99999")
     return value
+
+
+def _apic_id(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 1 << 32
+    if value >> 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an APIC ID, a decimal number of 32 bits")
+    return value
+
+
+def _lanes_of(apic_id: int, all_lanes: Sequence[Lane]) -> Sequence[Lane]:
+    found = [lane for lane in all_lanes if lane.apic_id == apic_id]
+    if not found:
+        known = sorted({lane.apic_id for lane in all_lanes})
+        more = ", ..." if len(known) > _SHOWN_IDS else ""
+        ids = ", ".join(map(str, known[:_SHOWN_IDS]))
+        raise CommandError(f"no stage is of a CPU with APIC ID {apic_id}; there are {ids}{more}")
+    return found
 
 
 def _table(path: Optional[str]) -> StageTable:

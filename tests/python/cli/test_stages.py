@@ -94,6 +94,16 @@ def test_words_for_every_stage(trace: Path) -> None:
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
+def test_one_cpu_alone(trace: Path) -> None:
+    out = lamppost("stages", str(trace), "--table", "--only", "1").stdout.decode()
+    assert "CPU 1  10  AP_REAL16" in out and "CPU 0" not in out
+    assert out.splitlines()[-1] == "2 of 2 CPUs online"
+    done = lamppost("stages", str(trace), "--only", "7")
+    assert done.returncode == 16 and b"APIC ID 7; there are 0, 1" in done.stderr
+    done = lamppost("stages", str(trace), "--only", "4294967296")
+    assert done.returncode == 2 and b"is not an APIC ID" in done.stderr
+
+
 @pytest.mark.parametrize(
     "content, complaint",
     [

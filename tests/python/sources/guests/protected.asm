@@ -1,11 +1,14 @@
 ; SPDX-License-Identifier: BSD-2-Clause
-; Boot sector guests that leave real mode.  LONG=0: a #UD in 32-bit protected mode;
-; LONG=1: a #PF at 0xdead0000 in 64-bit mode.  AP=1: CPU 1 does it, started at 0x7000 by an
+; Boot sector guests that leave real mode.  LONG=0: a #UD in 32-bit protected mode, or with
+; BEYOND=1 a #GP for a selector beyond the GDT; LONG=1: a #PF at 0xdead0000 in 64-bit mode.  AP=1: CPU 1 does it, started at 0x7000 by an
 ; INIT and a SIPI, while the BSP halts.  The IDT is empty, so the machine triple-faults.
         bits 16
         org 0x7c00
 %ifndef AP
 %define AP 0
+%endif
+%ifndef BEYOND
+%define BEYOND 0
 %endif
 start:  cli
         xor ax, ax
@@ -68,6 +71,9 @@ path:   xor ax, ax
         bits 64
 .long:  mov eax, 0xdead0000
         mov [rax], eax
+%elif BEYOND
+        mov ax, 32
+        mov es, ax
 %else
         ud2
 %endif
