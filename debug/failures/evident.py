@@ -37,6 +37,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "tss-unmapped": (Clue.TSS_UNMAPPED,),
     "interrupt-without-gate": (Clue.GATE_MISSING,),
     "idt-limit-too-small": (Clue.IDT_SHORT,),
+    "gate-selector-bad": (Clue.GATE_CODE,),
     "iret-frame-bad": (Clue.RETURN_FRAME, Clue.LOW_TARGET),
     "far-jump-not-code": (Clue.CODE_TYPE, Clue.CODE_REFUSED),
     "far-jump-null": (Clue.CODE_NULL,),

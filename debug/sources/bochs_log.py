@@ -238,7 +238,8 @@ class LogReader:
             self._rebooting = False
             self._ipis.firmware_ends()
             self._chain.clear()
-            self._messages.clear()
+            if self._death is None:  # else they are of the life that ended
+                self._messages.clear()
             self._halted.clear()
         elif "quit_sim called" in text:
             self._quit = True

@@ -25,6 +25,7 @@ def findings(moment: Moment) -> Iterator[Evident]:
         _gate(moment),
         _gdt_null(moment),
         _gdt_astray(moment),
+        _gdt_replaced(moment),
         _code_refused(moment),
         _l_bit(moment),
         _compatibility(moment),
@@ -104,6 +105,23 @@ def _gdt_astray(moment: Moment) -> Optional[Evident]:
     else:
         return None
     return Evident(moment.cpu, Clue.GDT_ASTRAY, Proof.FITS, lines)
+
+
+def _gdt_replaced(moment: Moment) -> Optional[Evident]:
+    """A gate with the selector that CS holds was refused: CS was loaded from another table."""
+    selector, table = _refused(moment), moment.registers.gdtr
+    code = moment.registers.segments.get("cs")
+    if selector is None or table is None or code is None or moment.delivering is None:
+        return None
+    if selector != code.selector & 0xFFFC or _gdt_astray(moment):
+        return None
+    lines = (
+        f"vector {moment.delivering:#x} arrived, and the selector in its gate, {selector:#06x}, was"
+        " refused: CS holds that very selector",
+        f"the table at {table.base:#x} is not the GDT that CS was loaded from: it was overwritten, it"
+        " lies elsewhere, or a new one has no code segment there",
+    )
+    return Evident(moment.cpu, Clue.GDT_ASTRAY, Proof.HINT, lines)
 
 
 def _code_refused(moment: Moment) -> Optional[Evident]:

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Logs as people paste them, in the formats of QEMU and Bochs: what is said, and what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from debug.cli.explain import decode_stages, explain
+from debug.report.diagnosis import Diagnosis
+from debug.sources.elf_symbols import ElfSymbols
+from debug.sources.files import FileReader
+
+Say = Callable[[str], Diagnosis]
+
+
+@pytest.fixture(name="say")
+def fixture_say(tmp_path: Path) -> Say:
+    """A function from the text of a log to its diagnosis."""
+
+    def say(text: str) -> Diagnosis:
+        path = tmp_path / "log.txt"
+        path.write_text(text, encoding="utf-8")
+        with FileReader(decode_stages) as reader:
+            return explain(reader.read(str(path)), ElfSymbols(()))
+
+    return say
+
+
+def causes(found: Diagnosis) -> dict[str, str]:
+    return {cause.row.id: cause.certainty.value for cause in found.causes}
+
+
+def bochs(
+    *errors: str,
+    vector: int = 13,
+    rip: int = 0x10_1234,
+    rsp: int = 0x10_F000,
+    cr2: int = 0,
+    long: bool = False,
+    disassembled: str = "",
+) -> str:
+    """A shutdown of CPU 0 in a Bochs log of the default levels, which then resets."""
+    tick, e = "00081234567", "R" if long else "E"
+    wide = 16 if long else 8
+    lines = [f"{tick}e[CPU0  ] {error}" for error in errors]
+    lines += [
+        f"{tick}i[CPU0  ] CPU is in {'long' if long else 'protected'} mode (active)",
+        f"{tick}i[CPU0  ] CS.mode = {64 if long else 32} bit",
+        f"{tick}i[CPU0  ] EFER   = 0x{0x500 if long else 0:08x}",
+        f"{tick}i[CPU0  ] | {e}AX={0x11:0{wide}x}  {e}BX={0x22:0{wide}x}",
+        f"{tick}i[CPU0  ] | {e}SP={rsp:0{wide}x}  {e}BP={0:0{wide}x}",
+        f"{tick}i[CPU0  ] | IOPL=0 id vip vif ac vm RF nt of df if tf sf zf af PF cf",
+        f"{tick}i[CPU0  ] |  CS:0008( 0001| 0|  0) 00000000 ffffffff 1 {0 if long else 1}",
+        f"{tick}i[CPU0  ] |  DS:0010( 0002| 0|  0) 00000000 00000fff 0 1",
+        f"{tick}i[CPU0  ] |  SS:0010( 0002| 0|  0) 00000000 ffffffff 1 1",
+        f"{tick}i[CPU0  ] | {e}IP={rip:0{wide}x} ({rip:0{wide}x})",
+        f"{tick}i[CPU0  ] | CR0=0x{0xE0000011 if cr2 or long else 0x60000011:08x} CR2=0x{cr2:0{wide}x}",
+        f"{tick}i[CPU0  ] | CR3=0x0009b000 CR4=0x{0x20 if long else 0:08x}",
+    ]
+    if disassembled:
+        lines.append(f"(0).[81234567] [0x{rip & 0xFFFFFF:012x}] 0008:{rip:016x} ({disassembled}")
+    lines += [
+        f"{tick}e[CPU0  ] exception(): 3rd ({vector}) exception with no resolution, shutdown status"
+        " is 00h, resetting",
+        f"{tick}i[SYS   ] bx_pc_system_c::Reset(HARDWARE) called",
+        f"{tick}i[CPU0  ] cpu hardware reset",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+BOOTS = "00090000000i[BIOS  ] Booting from 0000:7c00\n"
+HIGH = 0xFFFF_8000_0010_1234
+
+
+def test_what_the_next_boot_says_is_not_taken_for_the_firmwares(say: Say) -> None:
+    dead = bochs("interrupt(): not accessible or not code segment cs=0x0010")
+    assert causes(say(dead + BOOTS)) == causes(say(dead))
+    assert causes(say(dead))["gate-selector-bad"] == "certain"
+
+
+def test_a_refused_gate_is_told_beside_what_was_to_be_delivered(say: Say) -> None:
+    load = "load_seg_reg(DS, 0x0023): RPL & CPL must be <= DPL"
+    gate = "interrupt(): not accessible or not code segment cs=0x0010"
+    both = causes(say(bochs(load, gate, gate)))
+    assert both["gate-selector-bad"] == both["data-segment-privilege"] == "certain"
+    assert "gate-selector-bad" not in causes(say(bochs(load)))
+
+
+def test_an_access_beyond_a_segment_names_the_small_ones(say: Say) -> None:
+    found = say(bochs("write_virtual_checks(): write beyond limit, r/w"))
+    assert causes(found)["segment-limit-exceeded"] == "likely"
+    lines = found.causes[0].match.evidence
+    assert "DS 0x0010 has the limit 0xfff" in lines and not any("SS" in line for line in lines)
+    silent = say(bochs("write_virtual_checks(): no write access to seg"))
+    assert "segment-limit-exceeded" not in causes(silent)
+
+
+@pytest.mark.parametrize(
+    "rip, rsp, cr2, certainty",
+    [
+        (HIGH, 0x80FF8, 0x80FE8, "likely"),
+        (0x101234, 0x80FF8, 0x80FE8, "possible"),
+        (HIGH, HIGH + 0x1FF8, HIGH + 0x1FE8, "possible"),
+        (HIGH, 0x80FF8, 0x90000, None),
+    ],
+)
+def test_the_kernels_half_on_a_loaders_stack(
+    say: Say, rip: int, rsp: int, cr2: int, certainty: Optional[str]
+) -> None:
+    found = causes(say(bochs(vector=14, rip=rip, rsp=rsp, cr2=cr2, long=True)))
+    assert found.get("stack-unmapped") == certainty
+
+
+def test_the_instruction_that_bochs_disassembled_is_judged(say: Say) -> None:
+    movaps = "unk. ctxt): movaps xmm0, xmm1 ; 0f28c1"
+    assert causes(say(bochs(rip=HIGH, long=True, disassembled=movaps)))["sse-not-enabled"]
+    nop = "unk. ctxt): nop ; 90"
+    assert "sse-not-enabled" not in causes(say(bochs(rip=HIGH, long=True, disassembled=nop)))
+
+
+DUMP64 = """\
+RAX=0000000000000a14 RBX=0000000000000001 RCX={rcx:016x} RDX=00000000000003f8
+RSI=00000000000003f8 RDI=0000000000000a14 RBP=0000000000000001 RSP=000000000{rsp:07x}
+R8 =0000000000000022 R9 =0000000000000000 R10=0000000000000003 R11=00000000000001f4
+R12=0000000000000000 R13=0000000000000000 R14=0000000000000000 R15=0000000000000000
+RIP=0000000000201230 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0
+ES =0000 0000000000000000 00000000 00000000
+CS =0008 0000000000000000 00000000 00209b00 DPL=0 CS64 [-RA]
+SS =0000 0000000000000000 00000000 00000000
+DS =0000 0000000000000000 00000000 00000000
+FS =0000 0000000000000000 00000000 00000000
+GS =0000 0000000000000000 00000000 00000000
+LDT=0000 0000000000000000 0000ffff 00008200 DPL=0 LDT
+TR =0028 0000000000a35430 00000067 00008900 DPL=0 TSS64-avl
+GDT=     0000000004605310 00000037
+IDT=     0000000003140980 00000fff
+CR0=80010011 CR2=0000000000000000 CR3=0000000001ca9000 CR4=00000020
+DR6=00000000ffff0ff0 DR7=0000000000000400
+EFER=0000000000000d00
+"""
+
+
+def interrupted(selector: int, rcx: int = 0xA, rsp: int = 0x7E0F60) -> str:
+    """An interrupt whose delivery, or a later instruction, is refused a selector."""
+    record = "     {}: v={:02x} e={:04x} i=0 cpl=0 IP=0008:0000000000201230 pc=0000000000201230"
+    record += " SP=0000:00000000007e0f60 env->regs[R_EAX]=0000000000000a14\n"
+    first = DUMP64.format(rcx=0xA, rsp=0x7E0F60)
+    then = DUMP64.format(rcx=rcx, rsp=rsp)
+    return (
+        record.format(1, 0x20, 0)
+        + first
+        + "check_exception old: 0xffffffff new 0xd\n"
+        + record.format(2, 13, selector)
+        + then
+        + "check_exception old: 0xd new 0xd\n"
+        + record.format(3, 8, 0)
+        + then
+        + "check_exception old: 0x8 new 0xd\nTriple fault\n"
+    )
+
+
+def test_the_selector_in_an_interrupts_gate_is_refused(say: Say) -> None:
+    assert causes(say(interrupted(0x10)))["gate-selector-bad"] == "certain"
+    loaded = causes(say(interrupted(0x10, rcx=0x10)))  # an instruction may have loaded it
+    assert "gate-selector-bad" not in loaded
+    assert "gate-selector-bad" not in causes(say(interrupted(0x10, rsp=0x7E0F70)))
+
+
+def test_a_gate_with_the_selector_of_cs_is_no_bad_gate(say: Say) -> None:
+    found = causes(say(interrupted(0x8)))
+    assert "gate-selector-bad" not in found and found["gdt-base-wrong"] == "possible"
