@@ -30,7 +30,7 @@ from debug.explain.findings import (
     WaitingForSipi,
 )
 from debug.explain.model import CpuState, CpuView, Finding
-from debug.explain.trampoline_search import search
+from debug.explain.trampoline_search import reads_disk, search
 from debug.x86.modes import Mode, mode_of
 from debug.x86.registers import Cr0
 
@@ -168,14 +168,17 @@ def _ran_through(machine: Machine, page: int) -> Optional[int]:
 
 
 def page_contents(machine: Machine, page: int) -> Optional[Contents]:
-    """Zeros, 0xCC or 0xFF at the start of a page; None where it holds anything else.
+    """Zeros, 0xCC or 0xFF at the start of a page, or a boot loader; None where it holds anything else.
 
-    Eight bytes decide: what follows may be parameters that were written into an empty page.
+    Eight bytes of a filler decide: what follows may be parameters that were written into an empty
+    page.
     """
     if not 0 <= page < 1 << 20:
         return None
     data = machine.physical(page, 8)
-    return filler(data) if data is not None else None
+    if data is None or (contents := filler(data)) is not None:
+        return contents if data is not None else None
+    return Contents.LOADER if reads_disk(machine.physical(page, PAGE) or data) else None
 
 
 def _begins(machine: Machine, page: int) -> Optional[int]:

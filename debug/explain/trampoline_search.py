@@ -16,12 +16,13 @@ from debug.explain.code import filler
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.model import FarJump, Status, Trampoline
 from debug.x86.decode import MAX_LENGTH, decode
-from debug.x86.instruction import Instruction, Kind
+from debug.x86.instruction import ImmediateOperand, Instruction, Kind
 
 _FIRST = 0x1000  # below: the BIOS's vectors and data
 _FIRMWARE = 0x10000  # SeaBIOS starts the APs here, before anything else runs
 _FAR_JUMP, _MAX_SELECTOR = 0xEA, 0x100
 _VECTORS = 0x500  # the BIOS's vectors and data end below
+_DISK = 0x13  # INT 13H
 _STEPS = 64  # instructions from the page's start to the switch
 _OTHERS = 3  # shorthand "all but self": how SeaBIOS does it
 _SIPI, _MODE = 6, 7  # delivery mode in the ICR, bits 8-10
@@ -118,6 +119,16 @@ def _path(data: bytes) -> list[Instruction]:
         if one.kind is Kind.NEAR_JUMP and one.target is not None:
             at = one.target
     return found
+
+
+@lru_cache(maxsize=256)
+def reads_disk(data: bytes) -> bool:
+    """16-bit code from the page's first byte on that calls the BIOS's disk service: a boot loader."""
+    return any(
+        one.kind is Kind.SOFTWARE_INTERRUPT
+        and any(isinstance(o, ImmediateOperand) and o.value == _DISK for o in one.operands)
+        for one in _path(data)
+    )
 
 
 def _look(machine: Machine, page: int, how: str) -> Trampoline:

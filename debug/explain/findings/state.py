@@ -17,6 +17,7 @@ class Contents(Enum):
     INT3 = "0xcc filler"
     ONES = "0xff bytes"
     VECTORS = "the BIOS's vectors and data"
+    LOADER = "a boot loader's code, which reads a disk with INT 13H"
     IMAGE = "the expected bytes"
     OTHER = "other bytes"
 

@@ -9,6 +9,7 @@ from typing import Optional
 from debug.evidence import Evidence, IpiKind
 from debug.explain import stages as stage
 from debug.explain.findings import (
+    Contents,
     BspRestarted,
     CpuSilent,
     ExecutingFiller,
@@ -92,7 +93,7 @@ def _not_copied(evidence: Evidence, explanation: Explanation) -> Optional[Match]
         received = started[0] if started else None
         if explanation.all(StageReached, cpu) and cpu is not None:
             continue  # it ran there: the page was overwritten later
-        if _one_came(explanation, cpu):
+        if _one_came(explanation, cpu) or page.contents is Contents.LOADER:
             return likely(page, received, running, cpu=cpu)  # or it was overwritten since
         if told == page.page or received is not None or running is not None:
             return certain(page, received, silent, running, cpu=cpu)
@@ -239,7 +240,7 @@ ROWS = (
         ("AP1-02", "AP1-10"),
         _vector_other,
         ("sipi-wrong-vector",),
-        over=("executing-zeros", "entry-not-called", "cpu-without-long-mode"),
+        over=("executing-zeros", "entry-not-called", "cpu-without-long-mode", "endless-jump"),
     ),
     Row(
         "sipi-vector-zero",
@@ -288,15 +289,16 @@ ROWS = (
         "the page that the SIPI names does not hold the trampoline",
         Place.START,
         ("SIPI sent but no response", "AP executes zeros", "AP never prints", "AP hangs at 0x8000"),
-        "the first bytes of the page are zeros or a filler, and an AP was started there",
-        "the page holds code, or the AP lit stages from it",
+        "the first bytes of the page are zeros or a filler, or what a boot loader left there reads a"
+        " disk, and an AP was started there",
+        "the page holds code that no loader has, or the AP lit stages from it",
         "copy the trampoline to the page before the first SIPI, and read it back",
         "MP Initialization Protocol Algorithm for MP Systems",
         chapters.TRAMPOLINE,
         ("AP1-01", "BLD-01"),
         _not_copied,
         ("trampoline-not-copied",),
-        over=("executing-zeros",),
+        over=("executing-zeros", "endless-jump"),
     ),
     Row(
         "trampoline-not-aligned",
