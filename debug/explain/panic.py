@@ -71,7 +71,11 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"^.*double fault[\s\S]{0,600}?\bE?rip[ :=]*(?:0x)?0*(?:8|10|18|20|28|30|38)\b",
         ),
         ("halted", r"^.*(?:system halted|safe to (?:turn|power|switch) off).*$"),
-        ("kvm-emulation", r"^.*KVM internal error.*$"),
+        (
+            "kvm-emulation",
+            r"^.*(?:KVM internal error|KVM: entry failed|Failed to put registers).*$",
+        ),
+        ("kvm-delivery", r"^KVM: physical address 0x[0-9a-f]+, .* was being delivered$"),
         ("ran-off-ram", r"^.*translator_access: Assertion .phys_page != -1.*$"),
         ("invalid-tss", r"^.*qemu: fatal: invalid tss.*$"),
     )

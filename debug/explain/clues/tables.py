@@ -149,8 +149,8 @@ def _l_bit(moment: Moment) -> Optional[Evident]:
     table, code = moment.registers.gdtr, moment.registers.segments.get("cs")
     if moment.mode not in (Mode.COMPAT32, Mode.COMPAT16) or moment.cpl != 0:
         return None
-    if table is None or code is None or table.base <= MASK32:
-        return None
+    if table is None or code is None or table.base <= MASK32 or not code.selector & 0xFFFC:
+        return None  # with a null selector no descriptor was loaded
     lines = (
         f"CS {code.selector:#06x} has L=0 while EFER.LMA=1: the CPU is in {moment.mode.value}",
         f"GDTR's base {table.base:#x} was loaded in 64-bit mode, since LGDT takes 32 bits"

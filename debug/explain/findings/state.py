@@ -43,8 +43,11 @@ class OutsideMemory(Finding):
     """The instruction pointer is where no RAM or ROM can be read."""
 
     rip: int
+    video: bool = False  # in the window of video memory, as an address without its mapping says
 
     def sentences(self) -> tuple[str, ...]:
+        if self.video:
+            return (f"{self.rip:#x} is video memory, between the end of low RAM and the ROMs",)
         return (f"no memory can be read at {self.rip:#x}",)
 
 

@@ -76,7 +76,8 @@ def _failure_code(evidence: Evidence, explanation: Explanation) -> Optional[Matc
 
 def _emulation(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     told = next((f for f in explanation.all(ConsoleSays) if f.topic == "kvm-emulation"), None)
-    return likely(told) if told is not None else None
+    where = next((f for f in explanation.all(ConsoleSays) if f.topic == "kvm-delivery"), None)
+    return likely(told, where) if told is not None else None
 
 
 def _halted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -282,10 +283,10 @@ ROWS = (
     ),
     Row(
         "hypervisor-cannot-emulate",
-        "the hypervisor could not emulate what the CPU executed",
+        "the hypervisor could not run or emulate what the CPU executes",
         Place.END,
-        ("KVM internal error", "emulation failure"),
-        "the emulator reports an internal error of KVM",
+        ("KVM internal error", "emulation failure", "KVM: entry failed, hardware error 0x80000021"),
+        "the emulator reports an internal error of KVM, or that KVM refuses the CPU's state",
         "the emulator runs on",
         "run with -accel tcg: if the guest works there, it is the host; else look at RIP, which"
         " often lies in garbage",

@@ -172,3 +172,84 @@ def test_the_selector_in_an_interrupts_gate_is_refused(say: Say) -> None:
 def test_a_gate_with_the_selector_of_cs_is_no_bad_gate(say: Say) -> None:
     found = causes(say(interrupted(0x8)))
     assert "gate-selector-bad" not in found and found["gdt-base-wrong"] == "possible"
+
+
+def kvm(head: str, eip: int = 0x10_1000, esp: int = 0x9_0000, base: int = 0, code: str = "") -> str:
+    """What QEMU prints when KVM can't go on: 16-bit code where CS has a base, else 32-bit."""
+    cs = f"CS ={base >> 4:04x} {base:08x} 0000ffff 00009b00 DPL=0 CS16 [-RA]"
+    flat = "CS =0008 00000000 ffffffff 00c09b00 DPL=0 CS32 [-RA]"
+    dump = f"""\
+EAX=00000001 EBX=00000002 ECX=00000003 EDX=00000004
+ESI=00000005 EDI=00000006 EBP=00000007 ESP={esp:08x}
+EIP={eip:08x} EFL=00010002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0
+ES =0010 00000000 ffffffff 00c09300 DPL=0 DS   [-WA]
+{cs if base else flat}
+SS =0010 00000000 ffffffff 00c09300 DPL=0 DS   [-WA]
+DS =0010 00000000 ffffffff 00c09300 DPL=0 DS   [-WA]
+LDT=0000 00000000 0000ffff 00008200 DPL=0 LDT
+TR =0000 00000000 0000ffff 00008b00 DPL=0 TSS32-busy
+GDT=     00007000 0000003f
+IDT=     00000000 0000ffff
+CR0=00000011 CR2=00000000 CR3=00000000 CR4=00000000
+EFER=0000000000000000
+"""
+    return head + dump + (f"Code={code}\n" if code else "")
+
+
+CANNOT = "KVM internal error. Suberror: 1\nemulation failure\n"
+DELIVERY = """\
+KVM internal error. Suberror: 3
+extra data[0]: 0x0000000080000b0e
+extra data[1]: 0x00000000000000{reason}
+extra data[2]: 0x0000000000000182
+extra data[3]: 0x00000000000bcff0
+"""
+
+
+def test_kvm_is_not_blamed_for_a_cpu_that_left_its_code(say: Say) -> None:
+    assert causes(say(kvm(CANNOT))) == {"hypervisor-cannot-emulate": "likely"}
+    astray = {"executing-zeros": "likely"}
+    assert causes(say(kvm(CANNOT, eip=0xA0000))) == astray
+    zeros = " ".join(["af"] * 20 + ["<00>"] + ["00"] * 40)
+    assert causes(say(kvm(CANNOT, eip=0x1000, esp=0, base=0x9F000, code=zeros))) == astray
+    code = " ".join(["af"] * 20 + ["<0f>", "01", "c1"] + ["90"] * 40)
+    assert "executing-zeros" not in causes(say(kvm(CANNOT, code=code)))
+
+
+def test_a_state_that_kvm_refuses_is_an_end(say: Say) -> None:
+    found = say(kvm("KVM: entry failed, hardware error 0x80000021\n\n"))
+    assert causes(found) == {"hypervisor-cannot-emulate": "likely"}
+    assert "KVM: entry failed" in found.explanation.headline
+
+
+def test_kvm_met_a_device_where_a_frame_was_pushed(say: Say) -> None:
+    violation, other = DELIVERY.format(reason="31"), DELIVERY.format(reason="20")
+    assert causes(say(kvm(violation, esp=0x3D000))) == {"stack-outside-memory": "likely"}
+    for text in (kvm(other, esp=0x3D000), kvm(violation, esp=0x3D800)):
+        assert causes(say(text)) == {"hypervisor-cannot-emulate": "likely"}
+
+
+UNKNOWN_OPCODE = (
+    "ILLOPC: 0000000000201230: {}\n"
+    "check_exception old: 0xffffffff new 0x6\n"
+    "     0: v=06 e=0000 i=0 cpl=0 IP=0008:0000000000201230 pc=0000000000201230"
+    " SP=0000:00000000007e0f60 env->regs[R_EAX]=0000000000000a14\n"
+    + DUMP64.format(rcx=1, rsp=0x7E0F60)
+)
+
+
+def test_the_bytes_that_tcg_does_not_know(say: Say) -> None:
+    assert causes(say(UNKNOWN_OPCODE.format("c4 e2 e9")))["instruction-unsupported"] == "likely"
+    assert causes(say(UNKNOWN_OPCODE.format("0f"))) == {}  # cut: nothing is said of it
+
+
+def test_a_dump_that_was_cut_is_still_one_of_64_bit_code(say: Say) -> None:
+    text = UNKNOWN_OPCODE.format("c4 e2 e9")
+    short = text[: text.index("GDT=")]
+    assert causes(say(short))["instruction-unsupported"] == "likely"
+
+
+def test_the_last_page_fault_of_a_death_without_record_is_possible(say: Say) -> None:
+    assert causes(say(bochs(cr2=0xC0800000))) == {"shutdown-without-record": "possible"}
+    held = bochs(cr2=0xC0800000).replace("EBX=00000022", "EBX=c0800000")
+    assert causes(say(held))["pointer-unmapped"] == "possible"
