@@ -16,6 +16,7 @@ from debug.explain import (
     deep_calls,
     doomed,
     firmware,
+    gdt_lost,
     handlers,
     interrupted,
     laxness,
@@ -136,7 +137,7 @@ def _cpus(
             found += handlers.lost(machine, cpu)
         if view.state is CpuState.SHUT_DOWN:
             found += handlers.emptied(machine, cpu) + handlers.cut(machine, cpu)
-            found += handlers.bios_call(machine, cpu)
+            found += handlers.bios_call(machine, cpu) + gdt_lost.findings(machine, cpu)
         if view.state in (CpuState.RUNNING, CpuState.SPINNING):
             found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)

@@ -20,6 +20,7 @@ from debug.x86.modes import code_width
 from debug.x86.registers import Rflags
 
 _WORDS = 512  # of a stack: a handler of C has some dozens in use
+_DEEP = 2048  # words, of a handler that has buffers there
 _ALWAYS_1, _ALWAYS_0 = 1 << 1, 1 << 3 | 1 << 5 | 1 << 15
 _FLAGS = 1 << 22  # the flags end below
 _ALIGNED = 16  # the CPU aligns RSP to so many bytes before it pushes a frame in 64-bit mode
@@ -52,9 +53,32 @@ def frame_of(machine: Machine, registers: Registers) -> Optional[Frame]:
     return None
 
 
-def _words(machine: Machine, registers: Registers, rsp: int, size: int) -> list[int]:
+def in_handler(machine: Machine, registers: Registers, interrupted: Registers) -> Optional[bool]:
+    """Whether a CPU is where an exception was raised, or in its handler; None: nobody can tell.
+
+    The handler's frame stays on the stack until IRET pops it.
+    """
+    width, rsp = code_width(registers), registers.get("rsp")
+    at, code = interrupted.rip, interrupted.segments.get("cs")
+    if registers.rip == at:
+        return True
+    if width not in (32, 64) or rsp is None or not machine.has_memory or code is None:
+        return None
+    size = width // 8
+    words = _words(machine, registers, rsp, size, _DEEP)
+    if not words:
+        return None
+    for slot, word in enumerate(words[:-2]):
+        if word == at and words[slot + 1] & 0xFFFF == code.selector and words[slot + 2] & _ALWAYS_1:
+            return True
+    return False
+
+
+def _words(
+    machine: Machine, registers: Registers, rsp: int, size: int, count: int = _WORDS
+) -> list[int]:
     memory = machine.linear(registers)
-    data = memory.some(rsp, _WORDS * size)
+    data = memory.some(rsp, count * size)
     return [int.from_bytes(data[at : at + size], "little") for at in range(0, len(data) - 7, size)]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from itertools import takewhile
 from typing import Optional, Sequence
 
 from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.explain import kernel
 from debug.explain import stages as stage
 from debug.explain import uefi_report
+from debug.explain.announced import announced
 from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.explain.findings import (
@@ -23,6 +25,7 @@ from debug.explain.findings import (
     KernelAbsent,
     PanicMessage,
 )
+from debug.explain.interrupted import in_handler
 from debug.explain.model import Finding
 from debug.explain.waiting import loop_body
 from debug.x86.exceptions import PF
@@ -95,14 +98,14 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     if (uefi := uefi_report.printed(machine.evidence.console)) is not None:
         found.append(ExceptionReported(cpu_of(machine, uefi.apic_id), uefi.vector, "UEFI"))
     reporters = [e for e in stages if e.code in (stage.PANIC, stage.BOOT_ERROR)]
-    line = _PANIC.search(tail)
+    line = _report(_PANIC, tail)
     if reporters or line is not None:
         text = _whole(tail, line) if line is not None else _last_line(tail)
         who = reporters[0].apic_id if reporters else None
         found.append(PanicMessage(cpu_of(machine, who), text, who))
     messages = "\n".join(machine.evidence.messages)[-_TAIL:]
     for topic, pattern in _TOPICS:
-        match = pattern.search(tail) or pattern.search(messages)
+        match = _report(pattern, tail) or pattern.search(messages)
         if match is not None:
             found.append(ConsoleSays(None, topic, clean(match.group(0))))
             if topic in _REFUSALS and not reporters and line is None:
@@ -116,6 +119,11 @@ def said(machine: Machine) -> tuple[Finding, ...]:
         found.append(absent)
     storm = _storm(machine)
     return (*dict.fromkeys(found), *floods(machine), *([storm] if storm is not None else []))
+
+
+def _report(pattern: re.Pattern[str], tail: str) -> Optional[re.Match[str]]:
+    """The first match that reports, where others only tell of what was made ready."""
+    return next((m for m in pattern.finditer(tail) if not announced(m.group(0))), None)
 
 
 def exit_code(machine: Machine) -> Optional[int]:
@@ -221,6 +229,8 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
         return None
     if rip is not None:
         times = sum(_same_fault(e, last) for e in events)
+        if _over(machine, last):
+            return None
         where = machine.pc(last.registers) or 0
         return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
     if not last.reason:
@@ -230,6 +240,22 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
     if times < _STORM:
         return None
     return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason))
+
+
+def _over(machine: Machine, last: ExceptionEvent) -> bool:
+    """Whether the CPU has left that exception behind: a handler may mend what it is asked to.
+
+    A probe of memory, or of an instruction, and a lazy switch of the FPU are raised again and again
+    at one place, and each is handled.
+    """
+    cpu = machine.cpu(last.cpu)
+    if cpu is None:
+        return False
+    own = (event for event in reversed(machine.last_events) if event.cpu == last.cpu)
+    since = takewhile(lambda event: event.kind is EventKind.HARDWARE_INTERRUPT, own)
+    if sum(1 for _ in since) >= _STORM:
+        return True
+    return in_handler(machine, cpu.registers, last.registers) is False
 
 
 def _same_fault(one: ExceptionEvent, other: ExceptionEvent) -> bool:

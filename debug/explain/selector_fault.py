@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Registers
+from debug.explain import gdt_lost
 from debug.explain.context import Machine
 from debug.explain.findings import (
     BadControlWrite,
@@ -146,9 +147,10 @@ def _selector(
         table.limit if table is not None else None,
         descriptor,
         machine.pc(registers),
-        _suspect_base(machine, registers),
+        gdt_lost.suspect_base(machine, registers),
         _good_beyond(machine, registers, selector, use),
-        _shifted(machine, registers),
+        gdt_lost.shifted(machine, registers),
+        gdt_lost.just_loaded(machine, registers),
     )
 
 
@@ -165,55 +167,6 @@ def _good_beyond(machine: Machine, registers: Registers, selector: int, use: Sel
     good = all(entry[5] & 0x90 == 0x90 and entry[6] & 0x0F in (0, 0xF) for entry in entries)
     data_load = use in (SelectorUse.LOAD_DATA, SelectorUse.LOAD_SS)
     return good and (data_load or entries[-1][5] & 0x08 == 0x08)
-
-
-def _shifted(machine: Machine, registers: Registers) -> bool:
-    """Whether a code descriptor stands where the null one belongs, right behind 8 bytes of zeros."""
-    table = registers.gdtr
-    data = machine.linear(registers).read(table.base - 8, 16) if table is not None else None
-    if data is None or any(data[:8]):
-        return False
-    first = data[8:]
-    flat = first[:5] == b"\xff\xff\0\0\0" and not first[7]
-    return flat and first[5] & 0x98 == 0x98 and first[6] & 0x0F == 0x0F
-
-
-def _suspect_base(machine: Machine, registers: Registers) -> str:
-    """Why GDTR's base can't be that of a real table, "" if nothing speaks against it.
-
-    The descriptor that CS was loaded from, if it came from this table, must still be there.
-    """
-    table = registers.gdtr
-    if table is None:
-        return ""
-    if table.base == 0 and table.limit in (0, 0xFFFF):
-        return f"GDTR is {'null' if table.limit == 0 else 'as reset left it'}: no GDT was loaded"
-    data = machine.linear(registers).read(table.base, min(max(table.limit, 7) + 1, 64))
-    if data is None and not machine.has_memory:
-        return ""
-    if data is None:
-        return f"no memory can be read at the GDT's base {table.base:#x}"
-    if len(data) >= 16 and not any(data):
-        return f"the memory at the GDT's base {table.base:#x} is all zeros"
-    if len(data) >= 16 and set(data) == {0xCC}:
-        return f"the memory at the GDT's base {table.base:#x} is 0xCC filler"
-    if _shifted(machine, registers):
-        what = "a code descriptor, and the 8 bytes before it are a null one"
-        return f"the first entry at the GDT's base {table.base:#x} is {what}"
-    if any(data[:8]) and not _looks_like_gdt(data):
-        return f"the memory at the GDT's base {table.base:#x} does not look like descriptors"
-    return ""
-
-
-def _looks_like_gdt(data: bytes) -> bool:
-    """At least half of the entries after the first have S=1 and P=1, and one is flat code.
-
-    The BIOS's vectors pass for present segments, but for none whose base is 0.
-    """
-    entries = [data[at : at + 8] for at in range(8, len(data) - 7, 8)]
-    good = [entry for entry in entries if entry[5] & 0x90 == 0x90 or not any(entry)]
-    flat = (e for e in entries if e[5] & 0x98 == 0x98 and not any(e[2:5]) and not e[7])
-    return len(good) * 2 >= len(entries) and any(flat)
 
 
 def _control(

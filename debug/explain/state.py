@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
-from debug.explain import deaf
+from debug.explain import deaf, stack_origin
 from debug.explain import stages as stage
 from debug.explain import trampoline_page
 from debug.explain.callers import caller_of
@@ -310,7 +311,10 @@ def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[St
         guard = not bottom and any(
             machine.maps(registers, (rsp & -PAGE) + step * PAGE & MASK64) for step in range(4)
         )
-    return StackState(cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source)
+    grown = stack_origin.taken(machine, registers) if mapped is False and not given else 0
+    told = mapped is False and stack_origin.loaded(machine, registers)
+    found = StackState(cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source)
+    return replace(found, guard_hit=guard or bool(grown), taken=grown, loaded=told)
 
 
 def _used(machine: Machine, registers: Registers, rsp: int) -> bool:

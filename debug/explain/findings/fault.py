@@ -111,6 +111,7 @@ class SelectorFault(Finding):
     base_suspect: str = ""  # why the GDT's base itself is suspect, "" if it is not
     good_beyond: bool = False  # a valid descriptor stands there, beyond the limit
     shifted: bool = False  # the table begins 8 bytes before its base, or has no null entry
+    fresh: bool = False  # LGDT stands right before
 
     def sentences(self) -> tuple[str, ...]:
         lines = [f"{self.use.value} with selector {self.selector:#06x}: {self.sentence}"]

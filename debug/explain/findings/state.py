@@ -234,6 +234,8 @@ class StackState(Finding):
     guard_hit: bool = False  # it left a mapped stack downwards: an overflow
     at_bottom: bool = False  # it names the first byte of a mapped page, with nothing below
     source: str = ""  # "lcpus[1].stack" when RSP was found there
+    taken: int = 0  # bytes that one function took, from a mapped stack to below it
+    loaded: bool = False  # the code right before loads RSP with this number
 
     def sentences(self) -> tuple[str, ...]:
         if self.null:
@@ -241,6 +243,11 @@ class StackState(Finding):
         lines = []
         if not self.canonical:
             lines.append(f"RSP {self.rsp:#x} is not canonical")
+        elif self.taken:
+            lines.append(
+                f"RSP {self.rsp:#x} is below its stack: the function took {self.taken:#x} bytes at"
+                f" once, and {self.rsp + self.taken:#x}, where RSP was, is mapped"
+            )
         elif self.guard_hit:
             lines.append(
                 f"RSP {self.rsp:#x} ran out of its stack: the page above is mapped,"

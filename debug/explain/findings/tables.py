@@ -262,6 +262,24 @@ class TssTruncated(Finding):
 
 
 @dataclass(frozen=True)
+class GdtLost(Finding):
+    """The memory at GDTR's base is no GDT."""
+
+    base: int
+    limit: int
+    why: str
+    task: Optional[int]  # TR's selector, if it came from there
+
+    def sentences(self) -> tuple[str, ...]:
+        if self.task is None:
+            return (self.why,)
+        return (
+            self.why,
+            f"TR holds selector {self.task:#06x}, which LTR took from a table with that entry",
+        )
+
+
+@dataclass(frozen=True)
 class PagesNotLarge(Finding):
     """Neighbouring entries whose pages would be large ones, without PS: taken for tables."""
 

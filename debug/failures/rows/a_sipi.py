@@ -9,8 +9,8 @@ from typing import Optional
 from debug.evidence import Evidence, IpiKind
 from debug.explain import stages as stage
 from debug.explain.findings import (
-    Contents,
     BspRestarted,
+    Contents,
     CpuSilent,
     ExecutingFiller,
     InitMissing,
@@ -147,12 +147,22 @@ def _no_sipi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if waiting is None:
             continue
         init = explanation.first(InitMissing, missing.cpu)
+        if not _starts_others(evidence, explanation):
+            at_work = explanation.cpus[0].state is not CpuState.HALTED
+            return possible(missing, init, waiting) if at_work else None
         if _on_its_way(evidence, explanation):
             return possible(missing, init, waiting)
         short = explanation.first(ShortMpTable) if not missing.sent_to else None
         sender = () if missing.sent_to else _sender(explanation)
         return certain(missing, init, waiting, short, extra=sender)
     return None
+
+
+def _starts_others(evidence: Evidence, explanation: Explanation) -> bool:
+    """Whether anything says that this kernel starts other CPUs: many use one, and hang alone."""
+    if explanation.status is Status.MISSING_CPU or evidence.stages:
+        return True
+    return any(not ipi.by_firmware for ipi in evidence.ipis)
 
 
 def _sender(explanation: Explanation) -> tuple[str, ...]:
@@ -336,7 +346,7 @@ ROWS = (
         ("AP never starts", "AP waits for SIPI", "only some CPUs come up"),
         "the CPU is halted in the wait-for-SIPI state or where the firmware parked it, and among"
         " the observed IPIs none is a SIPI for it",
-        "a SIPI for this APIC ID was observed",
+        "a SIPI for this APIC ID was observed, or the kernel is one that uses a single CPU",
         "send INIT and SIPI to every APIC ID that the MADT lists as enabled",
         "MP Initialization Protocol Algorithm for MP Systems",
         chapters.WAKING,

@@ -8,6 +8,7 @@ from typing import Optional
 
 from debug.evidence import Evidence
 from debug.explain.findings import (
+    DeliveryFailed,
     ExecutingFiller,
     FarJumpAstray,
     FatalException,
@@ -19,6 +20,7 @@ from debug.explain.findings import (
     SelectorFault,
     SelectorUse,
 )
+from debug.explain.findings.tables import GdtLost
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
@@ -43,7 +45,33 @@ def _gdt_base(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if fault.shifted:
             return likely(fault, extra=("the base is 8 too high, or the null entry is missing",))
         if fault.base_suspect and fault.check is not Check.NULL_SELECTOR:
-            return certain(fault)
+            if fault.use is SelectorUse.FAR_JUMP or fault.fresh:
+                return certain(fault)
+            return likely(fault, extra=(_OR_OVERWRITTEN,))
+    failed, lost = explanation.first(DeliveryFailed), explanation.first(GdtLost)
+    if failed is not None and lost is not None and failed.check in _SELECTOR_OF_GATE:
+        return likely(failed, lost, extra=(_OR_OVERWRITTEN,))
+    return None
+
+
+_OR_OVERWRITTEN = "if selectors were loaded from there before, it has been overwritten since"
+_SELECTOR_OF_GATE = (
+    *(Check.BEYOND_LIMIT, Check.WRONG_TYPE, Check.NOT_64BIT, Check.NOT_PRESENT, Check.PRIVILEGE),
+    *(Check.LONG_AND_BIG, Check.NULL_SELECTOR),
+)
+
+
+def _overwritten(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """TR came from the table that is not there now, and the code before has loaded no other."""
+    lost = explanation.first(GdtLost)
+    if lost is None or lost.task is None:
+        return None
+    fault = explanation.first(SelectorFault, lost.cpu)
+    if fault is not None and fault.base_suspect:
+        return None if fault.fresh else likely(fault, lost)
+    failed = explanation.first(DeliveryFailed, lost.cpu)
+    if failed is not None and failed.check in _SELECTOR_OF_GATE:
+        return likely(failed, lost)
     return None
 
 
@@ -155,6 +183,23 @@ ROWS = (
         ("B16-01", "B16-02", "B16-03", "AP1-06", "AP1-08", "AP1-14", "AP2-01", "B32-05"),
         _gdt_base,
         ("trampoline-gdt-base", "ap-ds-not-set", "ap-gdt-high-half"),
+        over=("gate-selector-bad",),
+    ),
+    Row(
+        "gdt-overwritten",
+        "the GDT was overwritten while the CPU used it",
+        Place.PROTECTED,
+        ("#GP(0x08) at the first interrupt", "works until memory is allocated", "GDT is garbage"),
+        "the memory at GDTR's base is zeros or no descriptors, and TR holds a selector that LTR took from"
+        " a table",
+        "the descriptors are there, or another LGDT stands right before the selector that was refused",
+        "find who writes there (a .bss that is cleared late, an allocator that does not know of the"
+        " loader's memory, a stack above it): lamp writer with the GDT's address",
+        "Segment Descriptor Tables",
+        chapters.PROTECTED_MODE,
+        (),
+        _overwritten,
+        over=("gdt-base-wrong", "gate-selector-bad", "data-segment-type"),
     ),
     Row(
         "gdt-limit-too-small",

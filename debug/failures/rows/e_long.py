@@ -29,6 +29,7 @@ _KERNEL_BASES = (  # where kernels map physical memory from 0 on
     *(0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_C000_0000, 0xFFFF_FF80_0000_0000),
     *(0xFFFF_8000_0000_0000, 0x8000_0000, 0xC000_0000),
 )
+_IMAGE = 1 << 24  # bytes from there in which a kernel's code lies
 _TRAMPOLINE_64 = range(0x10, 0x66)
 _WITH_GS = (*range(stage.AP_GS, 0xB0), *range(stage.BSP_C, 0xD0))  # lit through GS base
 
@@ -84,12 +85,19 @@ def _higher_half(evidence: Evidence, explanation: Explanation) -> Optional[Match
         if differs is not None and fault.role is not Role.STACK:
             return certain(fault, differs)
         if top and fault.role is Role.FETCH:
-            return certain(fault)
+            return certain(fault) if _links_there(evidence, fault.address) else possible(fault)
         if top and fault.role is not Role.STACK:
             known = evidence.symbols.lookup(fault.address) is not None
             lives = known or any(_lives_high(cpu.registers) for cpu in evidence.cpus)
             return likely(fault) if lives else possible(fault)  # or the pointer is garbage
     return None
+
+
+def _links_there(evidence: Evidence, address: int) -> bool:
+    """Whether a kernel has code at an address: garbage that is jumped to may lie as high."""
+    if evidence.symbols.lookup(address) is not None:
+        return True
+    return any(0 < address - base < _IMAGE for base in _KERNEL_BASES)
 
 
 def _directory_alone(explanation: Explanation, fault: PageFault) -> bool:
@@ -174,8 +182,21 @@ def _gs_base(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             if reached is not None and reached.code in _WITH_GS:
                 text = "its stages say that GS base was set: it was not, or something has changed it since"
                 return likely(fault, reached, extra=(text,))
-            return certain(fault)
+            if (fault.address, "fs:" in fault.instruction) == _CANARY:
+                return certain(fault, extra=(_PROTECTOR,))
+            return certain(fault) if reached is not None else likely(fault, extra=(_OR_LOST,))
     return None
+
+
+_CANARY = (0x28, True)  # fs:0x28, where the ABI has it
+_PROTECTOR = (
+    "fs:0x28 is where the compiler's stack protector keeps its canary: a kernel without that is"
+    " compiled with -fno-stack-protector"
+)
+_OR_LOST = (
+    "the base is 0 now; whether it ever was another is not seen: a load of FS or GS clears it, and a"
+    " SWAPGS too many takes it away"
+)
 
 
 def _not_entered(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -325,12 +346,13 @@ ROWS = (
     ),
     Row(
         "gs-base-not-set",
-        "per-CPU data was used before FS or GS base was set",
+        "per-CPU data was used while FS or GS base was not set",
         Place.LONG64,
         ("#PF with CR2 0x28", "stack protector before GS is set", "swapgs"),
         "an access through FS or GS faults near address 0",
         "the segment's base is set",
-        "set IA32_GS_BASE before the first per-CPU access; load no GS selector after it",
+        "set IA32_GS_BASE before the first per-CPU access; load no GS selector after it, and let each"
+        " SWAPGS have its other one; a kernel with no canary needs -fno-stack-protector",
         "Segment Registers in 64-Bit Mode",
         chapters.INTO_C,
         ("CPU-02", "CPU-03", "CPU-04", "CPU-05", "BLD-08"),

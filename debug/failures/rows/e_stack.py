@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Evidence
+from debug.explain import stages as stage
 from debug.explain.findings import (
     ConsoleSays,
     DeliveryFailed,
@@ -22,12 +23,15 @@ from debug.explain.findings import (
     Role,
     SharedStack,
     StackState,
+    StageReached,
 )
 from debug.explain.model import Explanation, Finding, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
 from debug.x86.page_entries import Reason
 from debug.x86.refusals import Check
+
+_BEFORE_C = range(stage.AP_REAL16, stage.AP_C)
 
 
 def _stack_fault(explanation: Explanation) -> Optional[PageFault]:
@@ -85,11 +89,26 @@ def _stack_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Ma
         return None
     if stack.mapped is None:  # no memory to walk: the error code's word
         return likely(fault, stack) if fault is not None else None
-    if fault is not None and fault.reason is Reason.NOT_PRESENT:
-        return certain(fault, stack, _maps(explanation, stack.cpu))
-    if lost is not None and lost.interrupt and lost is explanation.first(DeliveryFailed):
-        return certain(lost, stack)  # what had to be delivered was no mistake in itself
+    innocent = lost is not None and lost.interrupt and lost is explanation.first(DeliveryFailed)
+    first = fault if fault is not None and fault.reason is Reason.NOT_PRESENT else None
+    if first is not None or innocent:  # what had to be delivered was no mistake in itself
+        differs = _maps(explanation, stack.cpu)
+        if stack.source or stack.loaded or differs is not None or _just_given(explanation, stack):
+            return certain(first or lost, stack, differs)
+        return likely(first or lost, stack, extra=(_ASTRAY,))
     return possible(lost, stack) if lost is not None else None
+
+
+_ASTRAY = (
+    "where that RSP comes from is not seen: a switch of threads, or LEAVE with an RBP that was"
+    " overwritten, leaves the same"
+)
+
+
+def _just_given(explanation: Explanation, stack: StackState) -> bool:
+    """Whether the CPU had come no further than to where it loads its first stack."""
+    reached = explanation.first(StageReached, stack.cpu)
+    return reached is not None and reached.code in _BEFORE_C
 
 
 def _stack_overflow(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -102,7 +121,9 @@ def _stack_overflow(evidence: Evidence, explanation: Explanation) -> Optional[Ma
     if failed is not None and "TSS" in failed.stack:
         return None  # it was no stack that grew
     if told is not None:
-        return certain(told, fault, stack)
+        hurt = fault is not None or _frame_lost(explanation) is not None
+        said = explanation.status is Status.PANIC
+        return certain(told, fault, stack) if hurt or said else possible(told, stack)
     if stack is None or not stack.guard_hit or (fault is None and not _frame_lost(explanation)):
         return None
     return likely(fault or _frame_lost(explanation), stack)

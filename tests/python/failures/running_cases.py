@@ -9,6 +9,7 @@ from typing import Any, Callable
 
 from debug.evidence import Ending, EventKind, ExceptionEvent, TableRegister
 from tests.python.evidence_builder import (
+    CODE64,
     DATA,
     KERNEL,
     KERNEL_PHYSICAL,
@@ -91,6 +92,8 @@ def again(*, addresses: tuple[int, ...]) -> Machine:
         regs = registers(rip=KERNEL + 0x1100, rbx=address, rsp=TOP - 16)
         machine.events.append(ExceptionEvent(EventKind.EXCEPTION, 14, regs, 0, address, 0, -1))
     machine.ram.write(KERNEL_PHYSICAL + 0x8000, b"\x90" * 64)
+    frame = struct.pack("<5Q", KERNEL + 0x1100, CODE64, 2, TOP - 16, DATA)
+    machine.ram.write(KERNEL_PHYSICAL + 0x9000, frame)
     there = registers(rip=KERNEL + 0x8010, rsp=KERNEL + 0x9000)
     machine.bsp = replace(machine.bsp, registers=there, halted=False, moved=True)
     return machine

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What looks like the proof of one defect and has another explanation, each beside the real one."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind, TableRegister
+from debug.report.diagnosis import Diagnosis, diagnose
+from tests.python.evidence_builder import (
+    CODE64,
+    DATA,
+    KERNEL,
+    KERNEL_PHYSICAL,
+    NULL_IDT,
+    STACKS,
+    Machine,
+    registers,
+    segment,
+)
+
+FIRMWARE = IpiEvent(IpiKind.SIPI, 0, None, "all-but-self", vector=0x10, by_firmware=True)
+
+
+def named(machine: Machine) -> tuple[str, dict[str, str]]:
+    """(status, each row with its certainty, best first)."""
+    found: Diagnosis = diagnose(machine.evidence())
+    return found.status, {cause.row.id: cause.certainty.value for cause in found.causes}
+
+
+def alone(code: str, halted: bool = False) -> Machine:
+    """The BSP stands in this code, and the firmware parked the AP."""
+    machine = Machine()
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    here = registers(rip=KERNEL + 0x3000, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=here, halted=halted, moved=False)
+    machine.ipis.append(FIRMWARE)
+    return machine.stop(registers("prot32", rip=0xFD09A), halted=True)
+
+
+def test_a_kernel_that_starts_no_cpu_and_hangs_misses_no_sipi() -> None:
+    """`-smp 2` is in many people's scripts, whatever their kernel does with it."""
+    status, causes = named(alone("f3 90 eb fc"))
+    assert status == "hang" and causes["no-sipi"] == "possible"
+    assert "no-sipi" not in named(alone("eb fe", halted=True))[1]
+    begun = alone("f3 90 eb fc")
+    begun.ipis.append(IpiEvent(IpiKind.INIT, 0, 1))
+    assert named(begun)[1]["no-sipi"] in ("likely", "certain")
+    asked = alone("f3 90 eb fc")
+    asked.expected = 2
+    assert named(asked)[1]["no-sipi"] in ("likely", "certain")
+
+
+PREPARED = (
+    "[ OK ] double fault handler installed on IST 1",
+    "kernel panic screen ready",
+    "unhandled exception handlers: 32 registered",
+    "Installing double fault handler",
+    "Testing double fault... ",
+    "Double fault stack: 0xffff800000012000",
+)
+REPORTED = (
+    "DOUBLE FAULT at 0xffffffff80001234",
+    "double fault",
+    "Unhandled exception: page fault",
+    "In double fault handler",
+    "PANIC: paging not enabled",
+    "panic: GDT already loaded",
+    "Kernel panic - not syncing: no root file system was mapped",
+)
+
+
+@pytest.mark.parametrize("line", PREPARED)
+def test_a_boot_that_prepares_for_a_panic_has_none(line: str) -> None:
+    machine = Machine()
+    machine.console = f"{line}\nready\n"
+    assert named(machine) == ("healthy", {})
+
+
+@pytest.mark.parametrize("line", REPORTED)
+def test_a_panic_is_one_whatever_it_speaks_of(line: str) -> None:
+    machine = Machine()
+    machine.console = f"{PREPARED[0]}\n{line}\n"
+    assert named(machine) == ("panic", {"kernel-panic": "certain"})
+
+
+def test_words_about_a_guard_page_explain_no_jump() -> None:
+    def died(console: str) -> dict[str, str]:
+        machine = Machine()
+        machine.console = console
+        lost = registers(rip=KERNEL + 0x200000, rsp=STACKS + 0x4800, idtr=NULL_IDT)
+        return named(machine.kill(lost, 14, 0x10, KERNEL + 0x200000))[1]
+
+    assert "stack-overflow" not in died("stack ready, guard page at 0xffffffffc0000000\n")
+    assert died("stack overflow\n")["stack-overflow"] == "possible"
+
+
+def faulted(times: int, *stack: int, code: str = "f3 90 eb fc", after: int = 0) -> Machine:
+    """The BSP took one page fault so often, has these words on its stack, and stands in a loop."""
+    machine = Machine()
+    probe = registers(rip=KERNEL + 0x4000, rsp=KERNEL + 0xA000)
+    fault = ExceptionEvent(EventKind.EXCEPTION, 14, probe, 0, 0xFFFFFF8000000000, 0)
+    machine.events = [fault] * times
+    machine.events += [
+        ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 32, probe, None, None, 0)
+    ] * after
+    machine.ram.write(KERNEL_PHYSICAL + 0x3000, bytes.fromhex(code))
+    machine.ram.write(KERNEL_PHYSICAL + 0x9000, struct.pack(f"<{len(stack)}Q", *stack))
+    here = registers(rip=KERNEL + 0x3000, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=here, halted=code == "f4", moved=False)
+    return machine.stop(registers("prot32", rip=0xFD09A), halted=True)
+
+
+FRAME = (0, KERNEL + 0x4000, CODE64, 2, KERNEL + 0xA000, DATA)
+
+
+def test_faults_that_were_handled_are_no_reason_to_stand_still() -> None:
+    """Memory is probed, and an FPU given to the next thread, at one place again and again."""
+    status, causes = named(faulted(40))
+    assert status == "hang" and "handler-returns-to-fault" not in causes
+    status, causes = named(faulted(40, *FRAME))
+    assert status == "hang" and causes["handler-returns-to-fault"] == "certain"
+    assert "handler-returns-to-fault" not in named(faulted(40, *FRAME, after=16))[1]
+
+
+def test_a_cpu_that_halts_long_after_a_fault_does_not_halt_for_it() -> None:
+    assert diagnose(faulted(1, *FRAME, code="f4").evidence()).explanation.chain
+    assert not diagnose(faulted(1, code="f4").evidence()).explanation.chain
+
+
+def pushed(rsp: int, code: str = "50", before: str = "", rbp: int = 0) -> dict[str, str]:
+    """A CPU of somebody else's kernel executes `code` with this RSP, right behind `before`."""
+    machine = Machine()
+    lead = bytes.fromhex(before)
+    machine.ram.write(KERNEL_PHYSICAL + 0x5000 - len(lead), lead + bytes.fromhex(code))
+    here = registers(rip=KERNEL + 0x5000, rsp=rsp, rbp=rbp, idtr=NULL_IDT)
+    return named(machine.kill(here, 14, 2, rsp - 8))[1]
+
+
+FAR = STACKS - 0x40000
+
+
+def test_a_stack_that_one_function_overran_was_no_stack_without_memory() -> None:
+    """`char buffer[1 << 18]` steps over any guard page."""
+    size = struct.pack("<I", STACKS + 0x4800 - FAR).hex()
+    assert pushed(FAR, before=f"48 81 ec {size}") == {"stack-overflow": "likely"}
+    assert pushed(FAR, rbp=STACKS + 0x4800) == {"stack-overflow": "likely"}
+    assert pushed(FAR, before="48 81 ec 00 10 00 00")["stack-unmapped"] == "likely"
+
+
+def test_a_stack_pointer_of_unknown_origin_may_be_garbage() -> None:
+    assert pushed(FAR)["stack-unmapped"] == "likely"
+    load = struct.pack("<Q", FAR).hex()
+    assert pushed(FAR, before=f"48 bc {load} 90 90")["stack-unmapped"] == "certain"
+
+
+def fetched(address: int, symbol: str = "") -> dict[str, str]:
+    """A CPU of somebody else's kernel jumped to an address that its top table lacks."""
+    machine = Machine()
+    if symbol:
+        machine.symbols.known[symbol] = (address, 16)
+    lost = registers(rip=address, rsp=STACKS + 0x4800, idtr=NULL_IDT)
+    return named(machine.kill(lost, 14, 0x10, address))[1]
+
+
+def test_a_jump_to_garbage_does_not_miss_the_higher_half() -> None:
+    assert fetched(0xFFFF_9000_1234_5678)["higher-half-unmapped"] == "possible"
+    assert fetched(0xFFFF_9000_1234_5678, "main")["higher-half-unmapped"] == "certain"
+    assert fetched(0xFFFF_8000_0010_0000)["higher-half-unmapped"] == "certain"
+
+
+def test_a_base_of_0_may_have_been_another_one_before() -> None:
+    def used(code: str, at: int) -> dict[str, str]:
+        machine = Machine()
+        machine.space.unmap(0)
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, bytes.fromhex(code))
+        here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, gs_base=0, idtr=NULL_IDT)
+        return named(machine.kill(here, 14, 0, at))[1]
+
+    assert used("65 48 8b 04 25 10 00 00 00", 0x10) == {"gs-base-not-set": "likely"}
+    assert used("64 48 8b 04 25 28 00 00 00", 0x28) == {"gs-base-not-set": "certain"}  # the canary
+
+
+def without_gdt(code: str, vector: int, error: int, task: int, before: str = "") -> dict[str, str]:
+    """The memory at GDTR's base is zeros where `code` needs a selector of it."""
+    machine = Machine()
+    lead = bytes.fromhex(before)
+    machine.ram.write(KERNEL_PHYSICAL + 0x5000 - len(lead), lead + bytes.fromhex(code))
+    tr = segment(task, KERNEL + 0x7000 if task else 0, 0x67, 0x8B00)
+    table = TableRegister(KERNEL + 0x6000, 0x37)
+    here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, rax=DATA, gdtr=table, tr=tr)
+    return named(machine.kill(here, vector, error))[1]
+
+
+def test_a_gdt_that_was_used_before_is_overwritten_and_not_elsewhere() -> None:
+    mov_ds, int3 = "8e d8", "cc"
+    assert without_gdt(mov_ds, 13, DATA, 0x28) == {"gdt-overwritten": "likely"}
+    assert without_gdt(int3, 3, 0, 0x28)["gdt-overwritten"] == "likely"
+    assert without_gdt(mov_ds, 13, DATA, 0) == {"gdt-base-wrong": "likely"}
+    fresh = without_gdt(mov_ds, 13, DATA, 0x28, before="0f 01 10")  # lgdt [rax]
+    assert fresh == {"gdt-base-wrong": "certain"}
