@@ -222,6 +222,9 @@ def _storm(machine: Machine) -> Optional[InterruptStorm]:
     return next((storm for storm in found if storm is not None), None)
 
 
+QEMU_REAL_MODE = "QEMU logs no registers: it was in real mode"
+
+
 def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[InterruptStorm]:
     last = events[-1]
     rip = last.registers.rip
@@ -233,13 +236,14 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
             return None
         where = machine.pc(last.registers) or 0
         return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
-    if not last.reason:
+    bare = machine.evidence.emulator == "qemu" and not last.registers.control
+    if not last.reason and not bare:
         return None
     why = (last.vector, last.error_code, last.cr2, last.reason)
     times = sum((e.vector, e.error_code, e.cr2, e.reason) == why for e in events)
     if times < _STORM:
         return None
-    return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason))
+    return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason) or QEMU_REAL_MODE)
 
 
 def _over(machine: Machine, last: ExceptionEvent) -> bool:

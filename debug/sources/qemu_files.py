@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Optional, Sequence
 
 from debug.evidence import Cpu, Ending, EventKind, Evidence, Fragment, Registers
+from debug.sources import gdb_registers
 from debug.sources.excerpt import Piece
 from debug.sources.kinds import Kind
 from debug.sources.qemu_agreement import Agreement, Reading, judge
@@ -165,6 +166,9 @@ def registers_evidence(text: str) -> Evidence:
         messages.append(f"the bytes at RIP, in <>: {code[1].strip()}")
         seen = _shown(cpus, code[1])
     messages += _while_delivering(text) if kvm else ()
+    limits: tuple[str, ...] = ("register text has neither memory nor the exceptions before it",)
+    if gdb_registers.HEAD.search(text):
+        limits += (gdb_registers.LIMIT,)
     return Evidence(
         emulator="qemu",
         accelerator=accelerator,
@@ -172,7 +176,7 @@ def registers_evidence(text: str) -> Evidence:
         cpus=cpus,
         seen=seen,
         messages=tuple(messages),
-        limits=("register text has neither memory nor the exceptions before it",),
+        limits=limits,
     )
 
 

@@ -30,6 +30,7 @@ from debug.explain.findings import (
 )
 from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.model import Explanation, Finding, Status
+from debug.explain.panic import QEMU_REAL_MODE
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
 from debug.x86.refusals import Check
@@ -163,6 +164,8 @@ def _real_mode_storm(evidence: Evidence, explanation: Explanation) -> Optional[M
         return certain(retried) if explanation.status is not Status.HEALTHY else None
     storm = explanation.first(InterruptStorm)
     view = explanation.view(storm.cpu) if storm is not None else None
+    if storm is not None and storm.reason == QEMU_REAL_MODE:
+        return likely(storm)
     if storm is None or storm.vector != 13 or view is None or view.mode != "real mode":
         return None
     # Without addresses it is the emulator's word that each was for the same reason.

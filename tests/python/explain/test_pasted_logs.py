@@ -253,3 +253,41 @@ def test_the_last_page_fault_of_a_death_without_record_is_possible(say: Say) -> 
     assert causes(say(bochs(cr2=0xC0800000))) == {"shutdown-without-record": "possible"}
     held = bochs(cr2=0xC0800000).replace("EBX=00000022", "EBX=c0800000")
     assert causes(say(held))["pointer-unmapped"] == "possible"
+
+
+def test_exceptions_that_qemu_logs_without_registers_came_in_real_mode(say: Say) -> None:
+    line = "check_exception old: 0xffffffff new 0x6\n"
+    timer = "Servicing hardware INT=0x08\n"
+    assert causes(say((line * 3 + timer) * 8))["real-mode-fault-loop"] == "likely"
+    assert "real-mode-fault-loop" not in causes(say((line * 3 + timer) * 2))
+
+
+GDB = """\
+(gdb) info registers
+{w}ax            0x80000010          2147483664
+{w}bx            0x10000             65536
+{w}cx            0xc0000080          3221225600
+{w}sp            0x7c00              0x7c00
+{w}ip            0x7c63              0x7c63
+eflags         0x6                 [ IOPL=0 PF ]
+cs             0x0                 0
+cr0            0x{cr0:x}            [ PG ET ]
+cr2            0x0                 0
+cr3            0x103000            [ PDBR=259 PCID=0 ]
+cr4            0x20                [ PAE ]
+efer           0x500               [ LMA LME ]
+"""
+
+
+@pytest.mark.parametrize("width", "re")
+def test_what_gdb_shows_of_registers_is_read(say: Say, width: str) -> None:
+    wrong = say(GDB.format(w=width, cr0=0x80000010))
+    assert causes(wrong) == {"paging-without-protection": "possible"}
+    assert any("monitor info registers" in note for note in wrong.explanation.notes)
+    assert causes(say(GDB.format(w=width, cr0=0x80000011))) == {}
+
+
+def test_the_source_of_a_mail_is_read(say: Say) -> None:
+    text = kvm(CANNOT, eip=0xA0000)
+    mail = text.replace("=", "=3D").replace("SMM=3D0", "SM=\nM=3D0")
+    assert causes(say(mail)) == causes(say(text)) == {"executing-zeros": "likely"}
