@@ -306,6 +306,7 @@ class Evidence:
     messages: tuple[str, ...] = ()  # the emulator's own warnings and errors
     expected_cpus: Optional[int] = None  # how many CPUs must come up, if the user said so
     stage_table: Optional[StageTable] = None  # the guest's own, from its ELF; None: the built-in
+    in_firmware: bool = False  # a CPU shut down before the firmware had handed over to anything
     cut_off: bool = False  # the source ends inside a record: the machine went on
     absent_images: tuple[str, ...] = ()  # ELF files that memory does not hold where they belong
     limits: tuple[str, ...] = ()  # what this source can't tell, one sentence each

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, Registers
@@ -91,7 +92,7 @@ def _leads_to(first: ExceptionEvent, second: ExceptionEvent) -> bool:
     if second.kind is not EventKind.EXCEPTION:
         return False  # an instruction that executes, or an interrupt that could be delivered
     if first.kind is EventKind.HARDWARE_INTERRUPT and not _names(second, first.vector):
-        return False
+        return _refuses(first, second)
     known = first.registers.rip is not None and second.registers.rip is not None
     if known and not same_place(first.registers, second.registers):
         return False
@@ -102,6 +103,25 @@ def _leads_to(first: ExceptionEvent, second: ExceptionEvent) -> bool:
     same = first.vector == second.vector and first.cr2 == second.cr2
     # The very same fault again was delivered, and retried.
     return not (same and first.error_code == second.error_code)
+
+
+def _refuses(first: ExceptionEvent, second: ExceptionEvent) -> bool:
+    """Whether an exception names a selector that only the gate of `first` can have brought.
+
+    Nothing was executed in between, and no register holds the selector to load it from.
+    """
+    if second.vector not in (GP, NP) or second.while_delivering not in (-1, None):
+        return False
+    selector, then = (second.error_code or 0) & 0xFFFC, first.registers
+    if not selector or second.error_code is None or second.error_code & 2:
+        return False
+    if (
+        then.rip is None
+        or not then.general
+        or replace(then, control={}) != replace(second.registers, control={})
+    ):
+        return False
+    return all(value & 0xFFFF not in (selector, selector | 3) for value in then.general.values())
 
 
 def _names(event: ExceptionEvent, vector: int) -> bool:

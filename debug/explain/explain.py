@@ -65,6 +65,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += trampoline_page.ends_early(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += ports.findings(machine, views) + firmware.findings(machine)
+    findings += firmware.died(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine) + real_mode.findings(machine)
     findings += deaf.findings(machine, views) + written_end.findings(machine, findings)

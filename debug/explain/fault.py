@@ -24,7 +24,7 @@ from debug.x86.exceptions import vector as vector_row
 from debug.x86.instruction import Instruction
 from debug.x86.instruction_checks import check_fetch, check_instruction
 from debug.x86.modes import Mode, code_width, mode_of
-from debug.x86.refusals import Refusal
+from debug.x86.refusals import Refusal, Undecided
 from debug.x86.tables import gate_entry
 
 
@@ -46,12 +46,14 @@ def predict(machine: Machine, registers: Registers) -> Optional[Refusal]:
     """What the rules raise for the instruction that a CPU stands on; None: nothing, or unknown."""
     memory = machine.linear(registers)
     verdict = check_fetch(memory)
-    if verdict is None:
+    if verdict is None or isinstance(verdict, Undecided):
         instruction = instruction_at(machine, registers)
         if instruction is None:
             return None
-        verdict = check_fetch(memory, instruction.length)
         if verdict is None:
+            verdict = check_fetch(memory, instruction.length)
+        # Where the tables can't be read and the bytes are known, the emulator has fetched them.
+        if verdict is None or isinstance(verdict, Undecided):
             verdict = check_instruction(memory, instruction)
     return verdict if isinstance(verdict, Refusal) else None
 

@@ -11,7 +11,7 @@ from typing import Optional
 
 from debug.evidence import Ending, EventKind, Registers
 from debug.explain.context import Machine
-from debug.explain.findings import OnlyFirmware
+from debug.explain.findings import FirmwareDied, OnlyFirmware
 from debug.x86.modes import Mode, mode_of
 
 AREAS = ((0xE0000, 0x100000), (0xFFF00000, 0x1_0000_0000))  # where a PC's BIOS lies
@@ -23,6 +23,11 @@ _LOW_HALF = 1 << 47
 def in_rom(address: Optional[int]) -> bool:
     """Whether a linear address lies where a PC has its BIOS."""
     return address is not None and any(low <= address < high for low, high in AREAS)
+
+
+def died(machine: Machine) -> tuple[FirmwareDied, ...]:
+    """That the firmware itself was at work when a CPU shut down, where the source shows it."""
+    return (FirmwareDied(None),) if machine.evidence.in_firmware else ()
 
 
 def findings(machine: Machine) -> tuple[OnlyFirmware, ...]:

@@ -102,6 +102,9 @@ def _why(
             return Check.STACK_SELECTOR, f"SS0 in the TSS is {what}", None, "SS0:ESP0 of the TSS"
         return None, "", None, ""
     if second.vector in (GP, NP) and selector and mode_of(registers) is not Mode.REAL:
+        code = registers.segments.get("cs")
+        if code is not None and selector == code.selector & 0xFFFC:
+            return None, "", None, ""  # the gate is right: the GDT is not the one CS came from
         check = Check.NOT_PRESENT if second.vector == NP else Check.WRONG_TYPE
         limit = registers.gdtr.limit if registers.gdtr is not None else None
         if not selector & 4 and limit is not None and selector | 7 > limit:

@@ -9,6 +9,7 @@ from debug.evidence import Registers
 from debug.explain.code import code_bytes
 from debug.explain.context import Machine
 from debug.explain.findings import InvalidOpcode, OpcodeProblem
+from debug.x86.decode import MAX_LENGTH
 from debug.x86.exceptions import NM
 from debug.x86.instruction import Instruction, Kind
 from debug.x86.modes import Mode, code_width, mode_of
@@ -20,6 +21,7 @@ from debug.x86.registers import Cr0, Cr4
 _EVERYWHERE = frozenset(
     "adc add and cld cmp dec hlt inc leave mov neg nop not or pop push ret sbb sub test xor".split()
 )
+_VEX = b"\xc4\xc5\x62"  # what a VEX or EVEX encoding begins with in 64-bit mode
 _PLAIN = (Kind.OTHER, Kind.NEAR_RETURN, Kind.HALT)
 
 # One-byte opcodes that exist outside 64-bit mode only [SDM 2 "One-Byte Opcode Map"].
@@ -40,7 +42,14 @@ def invalid_opcode(
     rip, data = machine.pc(registers), code_bytes(machine, registers)
     text = instruction.text if instruction is not None else data[:8].hex(" ")
     problem, sentence = _problem(registers, vector, instruction, data, verdict)
+    if problem is OpcodeProblem.NOT_CODE and _may_be_cut(machine, data):
+        problem, sentence = OpcodeProblem.UNKNOWN, "the instruction could not be read to its end"
     return InvalidOpcode(cpu, problem, rip, text, sentence)
+
+
+def _may_be_cut(machine: Machine, data: bytes) -> bool:
+    """Whether an emulator showed the bytes up to where it gave up, and there may be more."""
+    return not machine.has_memory and len(data) < MAX_LENGTH
 
 
 def _problem(
@@ -78,6 +87,9 @@ def _problem(
             f"opcode {data[0]:02x} exists outside 64-bit mode only: 32-bit code in 64-bit mode?"
         )
         return OpcodeProblem.ONLY_LEGACY, sentence
+    if code_width(registers) == 64 and data[:1] and data[0] in _VEX and instruction is None:
+        sentence = f"the bytes {data[:8].hex(' ')} begin an instruction of AVX or BMI (VEX, EVEX)"
+        return OpcodeProblem.UNKNOWN, f"{sentence}, which this CPU does not have"
     if data and instruction is None:
         shown = data[:8].hex(" ")
         return OpcodeProblem.NOT_CODE, f"the bytes {shown} are no instruction in this mode"

@@ -74,7 +74,11 @@ _TOPICS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             r"^.*double fault[\s\S]{0,600}?\bE?rip[ :=]*(?:0x)?0*(?:8|10|18|20|28|30|38)\b",
         ),
         ("halted", r"^.*(?:system halted|safe to (?:turn|power|switch) off).*$"),
-        ("kvm-emulation", r"^.*KVM internal error.*$"),
+        (
+            "kvm-emulation",
+            r"^.*(?:KVM internal error|KVM: entry failed|Failed to put registers).*$",
+        ),
+        ("kvm-delivery", r"^KVM: physical address 0x[0-9a-f]+, .* was being delivered$"),
         ("ran-off-ram", r"^.*translator_access: Assertion .phys_page != -1.*$"),
         ("invalid-tss", r"^.*qemu: fatal: invalid tss.*$"),
     )
@@ -218,6 +222,9 @@ def _storm(machine: Machine) -> Optional[InterruptStorm]:
     return next((storm for storm in found if storm is not None), None)
 
 
+QEMU_REAL_MODE = "QEMU logs no registers: it was in real mode"
+
+
 def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[InterruptStorm]:
     last = events[-1]
     rip = last.registers.rip
@@ -229,13 +236,14 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
             return None
         where = machine.pc(last.registers) or 0
         return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
-    if not last.reason:
+    bare = machine.evidence.emulator == "qemu" and not last.registers.control
+    if not last.reason and not bare:
         return None
     why = (last.vector, last.error_code, last.cr2, last.reason)
     times = sum((e.vector, e.error_code, e.cr2, e.reason) == why for e in events)
     if times < _STORM:
         return None
-    return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason))
+    return InterruptStorm(last.cpu, last.vector, None, times, clean(last.reason) or QEMU_REAL_MODE)
 
 
 def _over(machine: Machine, last: ExceptionEvent) -> bool:

@@ -37,6 +37,7 @@ from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Cr0, Rflags
 
 MASK32 = (1 << 32) - 1
+_VIDEO = range(0xA0000, 0xC0000)
 _VECTORS = 0x500  # bytes of the BIOS's vectors and data
 _RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
 _PARKING_STAGES = (stage.AP_ABANDONED, stage.AP_UNKNOWN, stage.STOPPED)
@@ -262,6 +263,8 @@ def _place(machine: Machine, cpu: Cpu, rip: Optional[int]) -> list[Finding]:
     contents = filler_at(machine, registers)
     if contents is not None:
         return [ExecutingFiller(cpu.index, rip, contents, code_width(registers) or 0)]
+    if not machine.has_memory and rip in _VIDEO and registers.cpl in (0, None):
+        return [OutsideMemory(cpu.index, rip, video=True)]
     walk = machine.linear(registers).walk(rip)
     if walk is not None and walk.physical is not None:
         if _in_vectors(machine, registers, walk.physical):

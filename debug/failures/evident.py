@@ -12,6 +12,7 @@ from typing import Callable, Optional
 from debug.evidence import Ending, Evidence, NoMemory
 from debug.explain.findings import (
     BadControlWrite,
+    FirmwareDied,
     KernelGaveUp,
     PageFault,
     SelectorFault,
@@ -36,6 +37,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "tss-unmapped": (Clue.TSS_UNMAPPED,),
     "interrupt-without-gate": (Clue.GATE_MISSING,),
     "idt-limit-too-small": (Clue.IDT_SHORT,),
+    "gate-selector-bad": (Clue.GATE_CODE,),
     "iret-frame-bad": (Clue.RETURN_FRAME, Clue.LOW_TARGET),
     "far-jump-not-code": (Clue.CODE_TYPE, Clue.CODE_REFUSED),
     "far-jump-null": (Clue.CODE_NULL,),
@@ -95,7 +97,12 @@ def match(row_id: str, explanation: Explanation) -> Optional[Match]:
 def judged(
     row_id: str, found: Optional[Match], evidence: Evidence, explanation: Explanation
 ) -> Optional[Match]:
-    """A row's own match or the better one by clues, no stronger than the evidence allows."""
+    """A row's own match or the better one by clues, no stronger than the evidence allows.
+
+    Of code that is the firmware's, no row about a kernel says anything.
+    """
+    if row_id != "kernel-not-reached" and explanation.first(FirmwareDied) is not None:
+        return None
     other = match(row_id, explanation)
     if found is None or other is not None and other.certainty.rank < found.certainty.rank:
         return other

@@ -63,10 +63,14 @@ class ChainReader:
         self.detailed = False
 
     def clear(self) -> None:
-        """What was until now is the firmware's."""
-        self._events.clear()
-        self._first.clear()
-        self._interrupts.clear()
+        """What was until now, or since the last shutdown, is the firmware's."""
+        deaths = (at for at, event in self._events if event.kind is EventKind.TRIPLE_FAULT)
+        last = max(deaths, default=0)
+        for events in (self._events, self._interrupts):
+            kept = [numbered for numbered in events if numbered[0] <= last]
+            events.clear()
+            events.extend(kept)
+        self._first = [numbered for numbered in self._first if numbered[0] <= last]
         self._cpus.clear()
 
     def events(self) -> tuple[ExceptionEvent, ...]:

@@ -111,5 +111,6 @@ def build(
         console=console,
         messages=tuple(said),
         expected_cpus=expected_cpus,
+        in_firmware=log.death is not None and log.death.in_firmware,
         limits=tuple(dict.fromkeys(told)),
     )

@@ -32,6 +32,7 @@ MAX_LINE = 4096
 MAX_EVENTS = 512
 MAX_MESSAGES = 64
 MAX_CPUS = 256
+MAX_BIOS_SILENCE = 50_000_000  # ticks after its last line in which a BIOS may still be at work
 
 _LINE = re.compile(r"(?<![0-9])([0-9]{5,20})([idep])\[([A-Za-z0-9_ ]{1,8})\] ?(.*)$")
 _CPU = re.compile(r"^CPU ?([0-9A-Fa-f]{1,2}) *$")
@@ -87,6 +88,7 @@ class Death:
     tick: int
     vector: int
     reset: bool  # Bochs reset the machine at once: what follows is another boot
+    in_firmware: bool = False  # the BIOS was at work, and had not handed over
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class LogReader:
         self._death: Optional[Death] = None
         self._shutdown_port = self._quit = False
         self._booted: Optional[int] = None
+        self._bios: Optional[int] = None  # the tick of the BIOS's last line in this boot
         self._panics: deque[str] = deque(maxlen=MAX_MESSAGES)
         self._messages: deque[str] = deque(maxlen=MAX_MESSAGES)
         self._halted: dict[int, int] = {}
@@ -223,6 +226,8 @@ class LogReader:
 
     def _device_line(self, line: LogLine) -> None:
         text = line.text
+        if line.device == "BIOS" and line.level == "i":
+            self._bios = line.tick
         if found := _INSTRUMENTED.match(text):
             told = f"exception(0x{found[2]}): error_code={found[3] or 0}"
             self._chain.take(line.tick, min(int(found[1]), MAX_CPUS), "d", told)
@@ -233,7 +238,8 @@ class LogReader:
             self._rebooting = False
             self._ipis.firmware_ends()
             self._chain.clear()
-            self._messages.clear()
+            if self._death is None:  # else they are of the life that ended
+                self._messages.clear()
             self._halted.clear()
         elif "quit_sim called" in text:
             self._quit = True
@@ -263,7 +269,9 @@ class LogReader:
             self._deaths[cpu] = at_death
         else:
             self._deaths.pop(cpu, None)
-        self._death = Death(cpu, line.tick, vector, "resetting" in line.text)
+        bios = self._bios if self._booted is None else None
+        at_post = bios is not None and 0 <= line.tick - bios <= MAX_BIOS_SILENCE
+        self._death = Death(cpu, line.tick, vector, "resetting" in line.text, at_post)
         self._chain.triple_fault(
             line.tick, cpu, vector, at_death.registers if at_death else Registers()
         )
@@ -275,7 +283,7 @@ class LogReader:
         self._rebooting = True
         self._dumps.clear()
         self._building.clear()
-        self._booted = None
+        self._booted = self._bios = None
         self._ipis.firmware_begins()
 
     def _panic(self, line: LogLine) -> None:

@@ -27,7 +27,7 @@ HEAD, TAIL = 256 << 10, 1 << 20  # bytes of a log that are kept, beside what sur
 DEATH = b"Triple fault"
 
 _EXPECTED = (
-    "expected a QEMU log (-d int,cpu_reset), the text of info registers, a QEMU core"
+    "expected a QEMU log (-d int,cpu_reset), the text of info registers (QEMU's or GDB's), a QEMU core"
     " (dump-guest-memory), a Bochs log or a stage trace"
 )
 

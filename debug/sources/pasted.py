@@ -2,17 +2,19 @@
 """Text that people paste, given back the shape that the program wrote.
 
 Pure: bytes in, bytes out, never an exception; text that is whole comes back as it was.  What a
-terminal, a forum, a CI system or an editor does to a log and is undone here: UTF-16 and byte order
-marks, escape sequences, CRLF, HTML entities, no-break spaces, quotation marks, comment signs,
-Markdown fences, prompts and timestamps in front of lines, lines that were wrapped, line ends that
-were lost.  What is missing stays missing.
+terminal, a forum, a mail, a CI system or an editor does to a log and is undone here: UTF-16 and byte
+order marks, escape sequences, CRLF, HTML entities, quoted-printable, no-break spaces, quotation
+marks, comment signs, Markdown fences, prompts and timestamps in front of lines, lines that were
+wrapped, line ends that were lost.  What is missing stays missing.
 """
 
 from __future__ import annotations
 
 import html
+import quopri
 import re
 
+from debug.sources import gdb_registers
 from debug.sources.console import plain
 
 MAX_LINE = 1 << 20  # characters of a line that are looked at
@@ -36,6 +38,7 @@ _BOCHS = re.compile(r"(?<![0-9])[0-9]{8,20}[idep]\[[A-Za-z0-9_ ]{1,8}\]")
 _CUT_VALUE = re.compile(r"\b([A-Z][A-Z0-9]{1,3}) ?= ?([0-9a-f]{0,15})$")
 _REST = re.compile(r"[0-9a-f]{1,16}\b(?!\s?=)")
 _WIDE = re.compile(r"\b(?:R[A-Z0-9]{1,2}|R1[0-5]|EFER) ?=")
+_QUOTED = re.compile(r"\b[ER]IP=3D[0-9a-f]{8}")  # a mail's source: no value has a capital D
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w+-]*\s*$")
 _MONITOR = re.compile(r"^\s*\(qemu\)\s?")
 _KNOWN = re.compile(
@@ -47,10 +50,13 @@ _KNOWN = re.compile(
 def clean(data: bytes) -> bytes:
     """The text as it was written, in UTF-8 with line feeds."""
     text = plain(_decode(data), len(data) + 1) if _dirty(data) else data.decode("latin-1")
+    if _QUOTED.search(text):
+        text = quopri.decodestring(text.encode("utf-8", "replace")).decode("utf-8", "replace")
     if "\xa0" in text or not text.isascii():
         text = text.translate(_SPACES)
     if "&" in text:
         text = html.unescape(text)
+    text += gdb_registers.as_qemu(text) if gdb_registers.HEAD.search(text) else ""
     lines: list[str] = []
     for line in text.split("\n"):
         lines += _split(line[:MAX_LINE])

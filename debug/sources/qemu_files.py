@@ -8,7 +8,8 @@ import re
 from dataclasses import replace
 from typing import Optional, Sequence
 
-from debug.evidence import Cpu, Ending, EventKind, Evidence, Registers
+from debug.evidence import Cpu, Ending, EventKind, Evidence, Fragment, Registers
+from debug.sources import gdb_registers
 from debug.sources.excerpt import Piece
 from debug.sources.kinds import Kind
 from debug.sources.qemu_agreement import Agreement, Reading, judge
@@ -16,11 +17,18 @@ from debug.sources.qemu_attribute import on_cpu, same_place, spread_final_chain
 from debug.sources.qemu_evidence import REAL_MODE, CpuState, build_cpus, matters
 from debug.sources.qemu_log import QemuLog, parse_pieces
 from debug.sources.witness import Ceiling, Witness
+from debug.x86.modes import linear_pc
 
 _CPU = re.compile(r"^\s*CPU#(\d{1,5})\s*$", re.MULTILINE)
 _DUMP = re.compile(r"^\s*[ER]AX=[0-9a-f]{8}", re.MULTILINE)
 _LAPIC = re.compile(r"dumping local APIC state for CPU (\d{1,5})")
-_KVM = re.compile(r"^.*KVM internal error.*$|^emulation failure.*$", re.MULTILINE)
+_KVM = re.compile(
+    r"^.*KVM internal error.*$|^.*KVM: entry failed.*$|^.*Failed to put registers.*$"
+    r"|^emulation failure.*$",
+    re.MULTILINE,
+)
+_EXTRA = re.compile(r"extra data\[(\d)\]: (?:0x)?([0-9a-f]{1,16})\b")
+_NO_RAM_EXITS = (0x30, 0x31)  # EPT violation and misconfiguration: KVM's way to see a device
 _FATAL = re.compile(r"qemu[-\w]*: fatal: ([^\n]{1,200})")
 _TRIPLE = re.compile(r"^\s*Triple fault\b", re.MULTILINE)
 _CODE = re.compile(r"\bCode=((?:[0-9a-f]{2} |<[0-9a-f]{2}> ?|\?\? ?){1,64})")
@@ -65,6 +73,7 @@ def log_evidence(log: QemuLog) -> Evidence:
         events=tuple(events),
         ipis=log.ipis,
         resets=tuple(reset for reset in log.resets if matters(reset)),
+        seen=log.seen,
         messages=log.messages,
         cut_off=log.cut and not ends,
         limits=tuple(limits),
@@ -152,15 +161,44 @@ def registers_evidence(text: str) -> Evidence:
         ending = Ending.TRIPLE_FAULT
         if len(cpus) == 1:
             cpus = (replace(cpus[0], shutdown=True),)
+    seen: tuple[Fragment, ...] = ()
     if code := _CODE.search(text):
         messages.append(f"the bytes at RIP, in <>: {code[1].strip()}")
+        seen = _shown(cpus, code[1])
+    messages += _while_delivering(text) if kvm else ()
+    limits: tuple[str, ...] = ("register text has neither memory nor the exceptions before it",)
+    if gdb_registers.HEAD.search(text):
+        limits += (gdb_registers.LIMIT,)
     return Evidence(
         emulator="qemu",
         accelerator=accelerator,
         ending=ending,
         cpus=cpus,
+        seen=seen,
         messages=tuple(messages),
-        limits=("register text has neither memory nor the exceptions before it",),
+        limits=limits,
+    )
+
+
+def _shown(cpus: tuple[Cpu, ...], code: str) -> tuple[Fragment, ...]:
+    """The bytes around RIP that QEMU prints behind `Code=`, of the one CPU that was dumped."""
+    before, mark, after = code.partition("<")
+    at = linear_pc(cpus[0].registers) if len(cpus) == 1 else None
+    if not mark or at is None or "?" in code:
+        return ()
+    prefix = bytes.fromhex(before.replace(" ", ""))
+    data = prefix + bytes.fromhex(after.replace(">", "").replace(" ", ""))
+    return (Fragment(at - len(prefix), data),) if at >= len(prefix) else ()
+
+
+def _while_delivering(text: str) -> tuple[str, ...]:
+    """What KVM's suberror 3 says: an exit in the middle of a delivery, and at which address."""
+    extra = {int(found[1]): int(found[2], 16) for found in _EXTRA.finditer(text)}
+    if "Suberror: 3" not in text or extra.get(1) not in _NO_RAM_EXITS or 3 not in extra:
+        return ()
+    return (
+        f"KVM: physical address {extra[3]:#x}, where no RAM is, was accessed while vector"
+        f" {extra.get(0, 0) & 0xFF:#x} was being delivered",
     )
 
 

@@ -24,7 +24,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Iterable, Optional
 
-from debug.evidence import EventKind, ExceptionEvent, IpiEvent, ResetEvent
+from debug.evidence import EventKind, ExceptionEvent, Fragment, IpiEvent, ResetEvent
 from debug.sources.excerpt import Excerpt, Piece
 from debug.sources.qemu_ipi import IcrWrites
 from debug.sources.qemu_log_events import Entry, LogEvent, event_of
@@ -51,11 +51,12 @@ _RECORD = re.compile(
 _RECORD_CR2 = re.compile(r"\bCR2=([0-9a-f]{8,16})")
 _RECORD_IP = re.compile(r"\bIP=[0-9a-f]{4}:([0-9a-f]{8,16})\b")
 _HARDWARE = re.compile(r"Servicing hardware INT=0x([0-9a-f]{1,2})\b")
+_UNKNOWN_OPCODE = re.compile(r"ILLOPC: ([0-9a-f]{8,16}):((?: [0-9a-f]{2}){1,15})")
 _RESET = re.compile(r"CPU Reset \(CPU ([0-9]{1,5})\)")
 
 _QUOTES = b" \t>|`"  # what a page may put in front of a line
 _HEADS = frozenset(
-    (b"ch", b"Se", b"CP", b"Tr", b"SM", b"v=", b"ap", b"qe", *(b"%d" % n for n in range(10)))
+    (b"ch", b"Se", b"CP", b"Tr", b"SM", b"IL", b"v=", b"ap", b"qe", *(b"%d" % n for n in range(10)))
 )
 
 
@@ -72,6 +73,7 @@ class QemuLog:
     smm: int = 0  # entries to SMM (firmware)
     cut: bool = False  # it ends inside a dump, of which others are whole
     messages: tuple[str, ...] = ()  # lines of QEMU's own: warnings, aborts
+    seen: tuple[Fragment, ...] = ()  # the bytes of opcodes that TCG does not know, up to there
     odd_lines: tuple[str, ...] = ()  # samples of lines that are no part of a known record
 
     @property
@@ -84,11 +86,12 @@ class _State:
     first: list[Entry] = field(default_factory=list)
     exceptions: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_EXCEPTIONS))
     interrupts: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_INTERRUPTS))
-    resets: deque[tuple[int, tuple[bytes, ...]]] = field(
+    resets: deque[tuple[int, tuple[bytes, ...], int]] = field(
         default_factory=lambda: deque(maxlen=MAX_RESETS)
-    )
+    )  # the CPU, its dump, and how many triple faults came before
     icr: IcrWrites = field(default_factory=IcrWrites)
     messages: deque[str] = field(default_factory=lambda: deque(maxlen=32))
+    seen: deque[Fragment] = field(default_factory=lambda: deque(maxlen=8))
     odd: list[str] = field(default_factory=list)
     number: int = -1
     sequence: int = 0
@@ -187,7 +190,9 @@ def _head(state: _State, line: str, dump: tuple[bytes, ...]) -> None:
     elif found := _RESET.search(line):
         _settle(state, ())
         state.hardware = None
-        state.resets.append((int(found[1]), dump))
+        state.resets.append((int(found[1]), dump, state.triple_faults))
+    elif found := _UNKNOWN_OPCODE.match(line):
+        state.seen.append(Fragment(int(found[1], 16), bytes.fromhex(found[2])))
     elif line.startswith("SMM:"):
         _settle(state, ())
         state.smm += line.startswith("SMM: enter")
@@ -286,7 +291,7 @@ def _triple(state: _State) -> None:
 def _is_cut(state: _State) -> bool:
     """Whether the last dump lacks its end: EFER, where other ones have it."""
     begun = any(line.lstrip().startswith((b"EAX=", b"RAX=")) for line in state.tail[:1])
-    dumps = [dump for _, dump in state.resets] + [entry.dump for entry in state.exceptions]
+    dumps = [dump for _, dump, _ in state.resets] + [entry.dump for entry in state.exceptions]
     whole = any(line.startswith(b"EFER=") for dump in dumps for line in dump)
     return begun and whole and not any(line.startswith(b"EFER=") for line in state.tail)
 
@@ -302,8 +307,13 @@ def _finish(state: _State) -> QemuLog:
         event = event_of(entry, previous if whole or sequence != oldest else None)
         events.append(LogEvent(entry.number, entry.sequence, event))
         previous = event
-    resets = []
-    for cpu, dump in state.resets:
+    resets: list[ResetEvent] = []
+    at_death: set[int] = set()  # the CPUs that the last triple fault reset
+    for cpu, dump, life in state.resets:
+        if life and life == state.triple_faults:
+            if cpu in at_death:
+                continue  # each CPU is reset once by it: this belongs to the machine's next life
+            at_death.add(cpu)
         registers = parse_registers(b"\n".join(dump).decode("ascii", "replace"))[0]
         if not is_blank(registers):
             resets.append(ResetEvent(cpu, registers))
@@ -316,5 +326,6 @@ def _finish(state: _State) -> QemuLog:
         smm=state.smm,
         cut=_is_cut(state),
         messages=tuple(state.messages),
+        seen=tuple(state.seen),
         odd_lines=tuple(state.odd),
     )

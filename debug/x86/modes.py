@@ -58,17 +58,18 @@ def mode_of(registers: Registers) -> Mode:
     """The CPU's mode; UNKNOWN when the registers that decide it are not known.
 
     Only CR0, EFER, RFLAGS.VM and the hidden part of CS are asked.  Without EFER, paging that is
-    off proves EFER.LMA=0, and an instruction pointer above 4 GiB proves 64-bit mode.
+    off, or on without PAE, proves EFER.LMA=0; an instruction pointer above 4 GiB proves 64-bit
+    mode, and so does a dump with R15 and CS.L=1: emulators show R8 to R15 of 64-bit code alone.
     """
     cr0 = registers.get("cr0")
     if cr0 is None:
-        return Mode.UNKNOWN
+        return Mode.LONG64 if _is_wide(registers) else Mode.UNKNOWN
     if not cr0 & Cr0.PE:
         return Mode.REAL
     code = registers.segments.get("cs")
     active = long_mode_active(registers)
     if active is None:
-        beyond = registers.rip is not None and registers.rip > MASK32
+        beyond = registers.rip is not None and registers.rip > MASK32 or _is_wide(registers)
         return Mode.LONG64 if beyond else Mode.UNKNOWN
     if active:
         if code is None:
@@ -83,13 +84,21 @@ def mode_of(registers: Registers) -> Mode:
     return Mode.PROTECTED32 if code.big else Mode.PROTECTED16
 
 
+def _is_wide(registers: Registers) -> bool:
+    """Whether the registers are shown as those of 64-bit code."""
+    code = registers.segments.get("cs")
+    return code is not None and code.long and "r15" in registers.general
+
+
 def long_mode_active(registers: Registers) -> Optional[bool]:
-    """EFER.LMA; with EFER unknown, False where CR0 has paging off, else None."""
+    """EFER.LMA; with EFER unknown, False where paging is off or does without PAE, else None."""
     efer = registers.get("efer")
     if efer is not None:
         return bool(efer & Efer.LMA)
-    cr0 = registers.get("cr0")
+    cr0, cr4 = registers.get("cr0"), registers.get("cr4")
     if cr0 is not None and not cr0 & Cr0.PG:
+        return False
+    if cr0 is not None and cr4 is not None and not cr4 & Cr4.PAE:
         return False
     return None
 

@@ -251,7 +251,8 @@ def _pointer(moment: Moment) -> Optional[Evident]:
     """Which register the faulting address came from."""
     address = moment.address
     if address is None:
-        address = moment.get("cr2") if moment.vector is None else None
+        # What was raised first is not known: it may have been the last page fault there was.
+        address = moment.get("cr2") if moment.vector is None or not moment.first else None
     if not address or moment.fetch or address < PAGE:
         return None
     if address == (moment.get("rsp") or 0) - moment.slot and moment.error(_W) is not False:

@@ -24,6 +24,8 @@ _LAST_PAGES = 0xFFFF_E000  # of 4 GiB: no stack is put there
 _FRAMES = 16 * PAGE  # a frame is smaller
 _DEEP = 3  # interrupts inside one another
 _REGION = re.compile(r"(?:PML5|PML4|PDPTE?|PDE)\b[^;]*not present")  # not a single page's entry
+_HIGH = {Mode.LONG64: 0xFFFF_8000_0000_0000, Mode.PROTECTED32: 0xC000_0000}  # the kernel's half
+_LOADERS = 0x0100_0000  # boot loaders and 32-bit start-up code have their stacks below 16 MiB
 _PROTECTED = (Mode.PROTECTED32, Mode.PROTECTED16, Mode.COMPAT32, Mode.COMPAT16, Mode.LONG64)
 
 
@@ -209,6 +211,9 @@ def _push(moment: Moment) -> Iterator[Evident]:
         fresh = "every other general register is 0: the program had only just begun"
         yield Evident(moment.cpu, clue, Proof.FITS, (line, fresh))
         return
+    if left_behind := _left_behind(moment, rsp):
+        yield Evident(moment.cpu, clue, Proof.FITS, (line, left_behind))
+        return
     edge = f"the page of {name} begins there: an empty stack that is not mapped, or a full one"
     if rsp % PAGE and rsp // PAGE == address // PAGE:
         cr3 = moment.get("cr3")
@@ -243,6 +248,21 @@ def _framed(moment: Moment, rsp: int, address: int, local: bool) -> str:
             " up, where the stack is mapped"
         )
     return ""
+
+
+def _left_behind(moment: Moment, rsp: int) -> str:
+    """That the kernel's half executes, on a stack at a loader's low address; "" if it is not so.
+
+    Below a low stack that grew too far lies memory of the same identity map: it does not fault.
+    """
+    rip = moment.get("rip") or 0
+    half = _HIGH[moment.mode] if moment.mode in _HIGH else None
+    if half is None or moment.cpl != 0 or rip < half or rsp >= _LOADERS:
+        return ""
+    return (
+        f"the kernel's half executes ({rip:#x}), and the stack is still at a low address, as before"
+        " the switch: these tables do not map it"
+    )
 
 
 def _used_above(moment: Moment, rsp: int) -> Optional[int]:

@@ -25,6 +25,7 @@ def findings(moment: Moment) -> Iterator[Evident]:
         _gate(moment),
         _gdt_null(moment),
         _gdt_astray(moment),
+        _gdt_replaced(moment),
         _code_refused(moment),
         _l_bit(moment),
         _compatibility(moment),
@@ -106,6 +107,23 @@ def _gdt_astray(moment: Moment) -> Optional[Evident]:
     return Evident(moment.cpu, Clue.GDT_ASTRAY, Proof.FITS, lines)
 
 
+def _gdt_replaced(moment: Moment) -> Optional[Evident]:
+    """A gate with the selector that CS holds was refused: CS was loaded from another table."""
+    selector, table = _refused(moment), moment.registers.gdtr
+    code = moment.registers.segments.get("cs")
+    if selector is None or table is None or code is None or moment.delivering is None:
+        return None
+    if selector != code.selector & 0xFFFC or _gdt_astray(moment):
+        return None
+    lines = (
+        f"vector {moment.delivering:#x} arrived, and the selector in its gate, {selector:#06x}, was"
+        " refused: CS holds that very selector",
+        f"the table at {table.base:#x} is not the GDT that CS was loaded from: it was overwritten, it"
+        " lies elsewhere, or a new one has no code segment there",
+    )
+    return Evident(moment.cpu, Clue.GDT_ASTRAY, Proof.HINT, lines)
+
+
 def _code_refused(moment: Moment) -> Optional[Evident]:
     """The far jump after a switch of modes was refused: a register still holds CR0's value."""
     selector, cr0 = _refused(moment), moment.get("cr0")
@@ -131,8 +149,8 @@ def _l_bit(moment: Moment) -> Optional[Evident]:
     table, code = moment.registers.gdtr, moment.registers.segments.get("cs")
     if moment.mode not in (Mode.COMPAT32, Mode.COMPAT16) or moment.cpl != 0:
         return None
-    if table is None or code is None or table.base <= MASK32:
-        return None
+    if table is None or code is None or table.base <= MASK32 or not code.selector & 0xFFFC:
+        return None  # with a null selector no descriptor was loaded
     lines = (
         f"CS {code.selector:#06x} has L=0 while EFER.LMA=1: the CPU is in {moment.mode.value}",
         f"GDTR's base {table.base:#x} was loaded in 64-bit mode, since LGDT takes 32 bits"

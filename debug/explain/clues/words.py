@@ -22,6 +22,7 @@ from debug.x86.refusals import Check
 from debug.x86.registers import Rflags
 
 _MAX_SENTENCES = 32
+_FLAT_LIMIT = 0xF_FFFF
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,18 @@ _WORDS = (
     ),
     _word(r"^LTR:.*available TSS", Clue.TSS_BUSY, "LTR found no available TSS", Proof.FITS),
     _word(
+        r"^interrupt\(.*\):? (?:not accessible or not code|must be 64 bit seg|CS selector null"
+        r"|segment not present)",
+        Clue.GATE_CODE,
+        "an exception or an interrupt could not be delivered: the code selector in its gate was"
+        " refused",
+    ),
+    _word(
+        r"^(?:read|write|execute)_virtual_checks\(\):.*beyond limit",
+        Clue.SEGMENT_END,
+        "an access went beyond the limit of its segment",
+    ),
+    _word(
         r"vector must be within IDT table limits",
         Clue.IDT_SHORT,
         "the vector that had to be delivered lies beyond the IDT",
@@ -154,15 +167,24 @@ def spoken(moment: Moment, messages: tuple[str, ...]) -> tuple[Finding, ...]:
     Where nothing was said at the end itself, the CPU's last `messages` from before it are asked:
     they prove less.
     """
-    for sentence in sentences(moment.words):
+    said = sentences(moment.words)
+    for at, sentence in enumerate(said):
         found = _meaning(moment, sentence)
         if found is not None:
-            return (found,)
+            return (found, *_undelivered(moment, said[at + 1 :], found))
     if moment.words or moment.first or moment.vector is None:
         return ()
     mine = [text for text in messages if text.startswith(f"CPU{moment.cpu}: ")]
     found = _meaning(moment, mine[-1].split(": ", 1)[1]) if mine else None
     return (_earlier(moment, found),) if isinstance(found, Evident) else ()
+
+
+def _undelivered(moment: Moment, rest: list[str], first: Finding) -> tuple[Finding, ...]:
+    """Why the exception that `first` tells of could not be delivered, where a gate was refused."""
+    for found in (_meaning(moment, sentence) for sentence in rest):
+        if isinstance(found, Evident) and found.clue is Clue.GATE_CODE:
+            return (found,) if found.clue is not getattr(first, "clue", None) else ()
+    return ()
 
 
 def _meaning(moment: Moment, sentence: str) -> Optional[Finding]:
@@ -188,8 +210,20 @@ def _meaning(moment: Moment, sentence: str) -> Optional[Finding]:
                     f" limit {code.limit:#x} of real mode: no far transfer before the one at"
                     f" {moment.get('rip') or 0:#x} has succeeded"
                 )
+            if word.clue is Clue.SEGMENT_END:
+                lines += _small(moment)
             return Evident(moment.cpu, word.clue, proof, tuple(lines))
     return None
+
+
+def _small(moment: Moment) -> list[str]:
+    """The segments whose limit is below that of a flat one."""
+    held = moment.registers.segments
+    return [
+        f"{name.upper()} {held[name].selector:#06x} has the limit {held[name].limit:#x}"
+        for name in ("cs", "ds", "es", "ss")
+        if name in held and 0 < held[name].limit < _FLAT_LIMIT
+    ]
 
 
 def _proof(moment: Moment, word: _Word, sentence: str) -> Proof:

@@ -25,6 +25,8 @@ class Clue(Enum):
     TSS_REFUSED = "tss-refused"  # no TSS, or one that is too short
     GATE_MISSING = "gate-missing"  # an interrupt has no valid gate
     IDT_SHORT = "idt-short"
+    GATE_CODE = "gate-code"  # the selector in a gate was refused
+    SEGMENT_END = "segment-end"  # an access beyond a segment's limit
     RETURN_FRAME = "return-frame"  # IRET or a far return refused what it popped
     CODE_TYPE = "code-type"  # a far transfer to what is no code segment
     CODE_PRIVILEGE = "code-privilege"

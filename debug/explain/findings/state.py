@@ -43,8 +43,11 @@ class OutsideMemory(Finding):
     """The instruction pointer is where no RAM or ROM can be read."""
 
     rip: int
+    video: bool = False  # in the window of video memory, as an address without its mapping says
 
     def sentences(self) -> tuple[str, ...]:
+        if self.video:
+            return (f"{self.rip:#x} is video memory, between the end of low RAM and the ROMs",)
         return (f"no memory can be read at {self.rip:#x}",)
 
 
@@ -61,6 +64,17 @@ class OnlyFirmware(Finding):
             " exception is in it",
             "a kernel that takes no interrupt and raises no exception leaves nothing in such a"
             " record: lamppost run looks at the registers too",
+        )
+
+
+@dataclass(frozen=True)
+class FirmwareDied(Finding):
+    """A CPU shut down before the firmware had handed over: no code of a kernel had run."""
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            "the BIOS had begun, and had not come to boot anything, when the CPU shut down",
+            "what faulted is code of the firmware: no boot loader and no kernel had run",
         )
 
 

@@ -30,6 +30,7 @@ from debug.explain.findings import (
 )
 from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.model import Explanation, Finding, Status
+from debug.explain.panic import QEMU_REAL_MODE
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
 from debug.x86.refusals import Check
@@ -62,6 +63,8 @@ def _zeros(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     sent = explanation.first(SentAstray, found.cpu)
     if not evidence.events and not evidence.ipis and not evidence.stages:
         return likely(found, sent)  # how it came there may still be seen
+    if isinstance(found, OutsideMemory) and found.video:
+        return likely(found, sent)  # paging may map something else there
     return certain(found, sent)
 
 
@@ -161,6 +164,8 @@ def _real_mode_storm(evidence: Evidence, explanation: Explanation) -> Optional[M
         return certain(retried) if explanation.status is not Status.HEALTHY else None
     storm = explanation.first(InterruptStorm)
     view = explanation.view(storm.cpu) if storm is not None else None
+    if storm is not None and storm.reason == QEMU_REAL_MODE:
+        return likely(storm)
     if storm is None or storm.vector != 13 or view is None or view.mode != "real mode":
         return None
     # Without addresses it is the emulator's word that each was for the same reason.
@@ -180,7 +185,8 @@ ROWS = (
         "the CPU executes memory that holds no code",
         Place.REAL16,
         ("RIP runs away", "Trying to execute code outside RAM", "add [rax], al"),
-        "the 16 bytes at the instruction pointer are zeros or 0xff, or no memory answers there",
+        "the 16 bytes at the instruction pointer are zeros or 0xff, or no memory answers there, or it is"
+        " video memory",
         "the bytes are code",
         "look at the last jump: a link-time address, a wrong segment base (a boot sector may be entered"
         " at 07C0:0000 as well as at 0000:7C00: jump far to the CS that the code was linked for), or"
@@ -189,6 +195,7 @@ ROWS = (
         chapters.REAL_MODE,
         ("HANG-02", "B16-13", "AP1-05", "AP1-07", "B16-16", "B16-19", "FW-06"),
         _zeros,
+        over=("hypervisor-cannot-emulate",),
     ),
     Row(
         "trampoline-incomplete",

@@ -7,6 +7,7 @@ from typing import Optional
 
 from debug.evidence import Evidence
 from debug.explain.findings import FarJumpAstray, SelectorFault, SelectorUse
+from debug.explain.findings.evident import Clue, Evident
 from debug.explain.model import Explanation
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely
@@ -33,6 +34,11 @@ _POPPED = (
     "it was popped: where the frame is shifted, or was overwritten, no selector was saved there, and"
     " the number is garbage"
 )
+
+
+def _limit(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = next((c for c in explanation.all(Evident) if c.clue is Clue.SEGMENT_END), None)
+    return likely(found) if found is not None else None
 
 
 ROWS = (
@@ -104,6 +110,21 @@ ROWS = (
         ("LM-08",),
         _fault(_LOADS, Check.PRIVILEGE),
         ("ap-data-rpl3",),
+    ),
+    Row(
+        "segment-limit-exceeded",
+        "an access lies beyond the limit of its segment",
+        Place.PROTECTED,
+        ("read beyond limit", "write beyond limit", "works in QEMU, #GP(0) in Bochs"),
+        "the emulator says so, or the offset is above the segment's limit",
+        "the segment's limit covers the offset",
+        "give the descriptor the limit of all that it is to reach (0xfffff with G=1 for 4 GiB), or"
+        " correct the offset, which counts from the segment's base; QEMU's TCG checks no limits,"
+        " hardware does",
+        "Limit Checking",
+        chapters.PROTECTED_MODE,
+        ("B16-18",),
+        _limit,
     ),
     Row(
         "stack-segment-null",

@@ -52,7 +52,7 @@ ROWS = (
         "instruction-unsupported",
         "an instruction that this CPU model does not have",
         Place.LONG64,
-        ("#UD at rdrand", "#UD at invpcid", "works with -cpu max only"),
+        ("#UD at rdrand", "#UD at invpcid", "ILLOPC", "works with -cpu max only"),
         "#UD at a valid instruction, and every control bit that it needs is set",
         "the bytes are no instruction, or a control bit is off",
         "test the instruction's CPUID bit first, and say what is missing; compile without -march",

@@ -15,6 +15,7 @@ from debug.explain.findings import (
     DeliberateExit,
     DeliberateReset,
     ExceptionReported,
+    FirmwareDied,
     HaltedForever,
     InHandler,
     JumpInRealMode,
@@ -75,7 +76,8 @@ def _failure_code(evidence: Evidence, explanation: Explanation) -> Optional[Matc
 
 def _emulation(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     told = next((f for f in explanation.all(ConsoleSays) if f.topic == "kvm-emulation"), None)
-    return likely(told) if told is not None else None
+    where = next((f for f in explanation.all(ConsoleSays) if f.topic == "kvm-delivery"), None)
+    return likely(told, where) if told is not None else None
 
 
 def _halted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -118,6 +120,8 @@ def _absent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    if (died := explanation.first(FirmwareDied)) is not None:
+        return likely(died)
     if explanation.status is not Status.UNKNOWN:
         return None
     only, found = explanation.first(OnlyFirmware), explanation.first(BspInFirmware)
@@ -131,13 +135,16 @@ def _firmware(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 ROWS = (
     Row(
         "kernel-not-reached",
-        "the machine has not come out of its firmware: nothing was booted, or it was not given time",
+        "the machine has not come out of its firmware: nothing was booted, it died there, or it was not"
+        " given time",
         Place.END,
         ("No bootable device", "stays in SeaBIOS", "nothing on the serial port"),
         "the BSP executes the BIOS when the machine is stopped, and no IPI of a kernel was seen; or"
-        " every interrupt of a log came to the firmware",
+        " every interrupt of a log came to the firmware; or a CPU shut down before the BIOS had"
+        " booted anything",
         "it executes the kernel",
-        "check the boot device and the image; a slow accelerator needs a longer --timeout; a kernel"
+        "check the boot device and the image, and where the BIOS itself dies, the machine's settings"
+        " and another BIOS image; a slow accelerator needs a longer --timeout; a kernel"
         " that calls the BIOS and waits there looks the same, and so does an image that UEFI refuses to"
         " start (its own console says why: signature, a section writable and executable)",
         "",
@@ -276,10 +283,10 @@ ROWS = (
     ),
     Row(
         "hypervisor-cannot-emulate",
-        "the hypervisor could not emulate what the CPU executed",
+        "the hypervisor could not run or emulate what the CPU executes",
         Place.END,
-        ("KVM internal error", "emulation failure"),
-        "the emulator reports an internal error of KVM",
+        ("KVM internal error", "emulation failure", "KVM: entry failed, hardware error 0x80000021"),
+        "the emulator reports an internal error of KVM, or that KVM refuses the CPU's state",
         "the emulator runs on",
         "run with -accel tcg: if the guest works there, it is the host; else look at RIP, which"
         " often lies in garbage",

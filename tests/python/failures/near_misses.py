@@ -12,8 +12,8 @@ ELSEWHERE = {case.row for case in CLUES} | set(
     halted-on-purpose handler-unreachable image-partly-mapped init-after-sipi ipi-not-sent-by-apic iret-frame-shifted
     ist-shared kernel-not-reached la57-mismatch local-apic-unmapped lock-not-released
     long-segment-too-early parameter-field-mixed-up pcide-too-early reserved-bit-set sipi-vector-rom
-    table-level-skipped trampoline-not-aligned trampoline-overwritten waits-in-a-circle
-    window-not-mapped
+    segment-limit-exceeded table-level-skipped trampoline-not-aligned trampoline-overwritten
+    waits-in-a-circle window-not-mapped
     """.split()
 )
 """Rows with a near miss in another test."""

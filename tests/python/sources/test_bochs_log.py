@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from debug.evidence import Ending, EventKind
+from debug.report.diagnosis import diagnose
 from debug.sources.bochs_evidence import build
 from debug.sources.bochs_log import LogReader, parse_line, read_log
 
@@ -221,3 +222,43 @@ def test_what_the_bios_sends_after_a_reset_is_the_bioss() -> None:
     kernel = b"00000000009d[APIC0 ] LAPIC write 0x000c4608 to register 0x0300\n"
     marks = [ipi.by_firmware for ipi in read_log(handover + again + third + kernel).ipis]
     assert marks == [True, False]
+
+
+BIOS_AT_WORK = b"""\
+00000004662i[BIOS  ] $Revision: 14314 $ $Date: 2021-07-14 18:10:19 +0200 $
+00000320816i[BIOS  ] Starting rombios32
+"""
+HANDED_OVER = b"00000590000i[BIOS  ] Booting from 0000:7c00\n"
+DEATH = b"""\
+00000700000e[CPU0  ] interrupt(): vector must be within IDT table limits, IDT.limit = 0x0
+00000700000i[CPU0  ] CPU is in protected mode (active)
+00000700000i[CPU0  ] CS.mode = 32 bit
+00000700000i[CPU0  ] | EAX=00000001  EBX=00000002  ECX=00000003  EDX=00000004
+00000700000i[CPU0  ] | ESP=fffffffc  EBP=00000005  ESI=00000006  EDI=00000007
+00000700000i[CPU0  ] |  CS:0010( 0002| 0|  0) 00000000 ffffffff 1 1
+00000700000i[CPU0  ] |  SS:0018( 0003| 0|  0) 00000000 ffffffff 1 1
+00000700000i[CPU0  ] | EIP=12345678 (12345678)
+00000700000i[CPU0  ] | CR0=0x60000011 CR2=0x00000000
+00000700000i[CPU0  ] | CR3=0x00000000 CR4=0x00000000
+00000700000e[CPU0  ] exception(): 3rd (13) exception with no resolution, shutdown status is 00h, resetting
+00000700000i[SYS   ] bx_pc_system_c::Reset(HARDWARE) called
+"""
+
+
+@pytest.mark.parametrize(
+    "before, death, firmware",
+    [
+        (BIOS_AT_WORK, DEATH, True),
+        (BIOS_AT_WORK + HANDED_OVER, DEATH, False),
+        (b"", DEATH, False),
+        (BIOS_AT_WORK, DEATH.replace(b"00000700000", b"00990700000"), False),
+    ],
+)
+def test_a_bios_that_dies_before_it_boots_anything_is_told_from_a_kernel(
+    before: bytes, death: bytes, firmware: bool
+) -> None:
+    evidence = build(read_log(before + death))
+    assert evidence.in_firmware is firmware
+    causes = {cause.row.id for cause in diagnose(evidence).causes}
+    assert ("stack-outside-memory" in causes) is not firmware
+    assert (causes == {"kernel-not-reached"}) is firmware

@@ -263,3 +263,14 @@ def test_markers_with_a_stem_are_those_without(sizes: list[int], seed: int) -> N
         at += size
     assert stemmed.pieces() == plain.pieces()
     assert stemmed.counts == {marker: stream.count(marker) for marker in markers}
+
+
+def test_of_the_resets_behind_a_death_the_first_of_each_cpu_is_that_of_the_death() -> None:
+    died = b"check_exception old: 0x8 new 0xe\nTriple fault\n"
+    first = b"CPU Reset (CPU 0)\nEAX=80000010\nEIP=00000288\nCR0=80000010 CR2=00000020\n"
+    rebooted = b"CPU Reset (CPU 0)\nEAX=00000006\nEIP=000ef348\nCR0=00000011 CR2=00000000\n"
+    evidence = log_evidence(read_log([died + first + rebooted]))
+    assert evidence.cpus[0].registers.rip == 0x288
+    before = b"check_exception old: 0xffffffff new 0xe\n" + died + first
+    again = log_evidence(read_log([before + died + first.replace(b"288", b"299") + rebooted]))
+    assert again.cpus[0].registers.rip == 0x299
