@@ -69,6 +69,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine) + real_mode.findings(machine)
     findings += deaf.findings(machine, views) + written_end.findings(machine, findings)
+    findings += written_end.before_jump(machine, findings)
     status = judge(machine, views, findings, died)
     end = end_of(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
