@@ -18,6 +18,7 @@ from debug.explain import (
     firmware,
     gdt_lost,
     handlers,
+    idt_lost,
     interrupted,
     laxness,
     locks,
@@ -139,6 +140,7 @@ def _cpus(
         if view.state is CpuState.SHUT_DOWN:
             found += handlers.emptied(machine, cpu) + handlers.cut(machine, cpu)
             found += handlers.bios_call(machine, cpu) + gdt_lost.findings(machine, cpu)
+            found += idt_lost.findings(machine, cpu)
         if view.state in (CpuState.RUNNING, CpuState.SPINNING):
             found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)

@@ -14,6 +14,7 @@ from tests.python.evidence_builder import (
     CODE32,
     CODE64,
     DATA,
+    IDT,
     KERNEL,
     KERNEL_PHYSICAL,
     NULL_IDT,
@@ -301,3 +302,32 @@ def test_a_jump_to_itself_after_a_last_word_may_be_an_end_on_purpose() -> None:
     assert stands("Successfully landed in 32-bit protected mode\n")["endless-jump"] == "possible"
     assert stands("disk read error\n")["endless-jump"] == "certain"
     assert stands("")["endless-jump"] == "certain"
+
+
+def test_an_idt_of_garbage_is_none_and_one_of_zeros_was_not_filled() -> None:
+    def died(table: bytes) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(IDT, table)
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, b"\xcc")
+        here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800)
+        return named(machine.kill(here, 3))[1]
+
+    assert died(b"some text, and more of it. " * 152)["idt-holds-no-gates"] == "likely"
+    assert "gate-empty" not in died(b"some text, and more of it. " * 152)
+    assert died(bytes(PAGE)) == {"gate-empty": "certain"}
+    absent = struct.pack("<QQ", 0xFFFF_0E00_0008_8000, 0xFFFF_FFFF)  # P=0
+    assert died(absent * 256) == {"gate-empty": "certain"}
+
+
+def test_what_needs_nothing_turned_on_is_missing_in_the_cpu() -> None:
+    """-march=native compiles BMI2 in, which is encoded as AVX is."""
+
+    def undefined(code: str, cr4: int = 0x620) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, bytes.fromhex(code))
+        here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, cr4=cr4, idtr=NULL_IDT)
+        return named(machine.kill(here, 6))[1]
+
+    assert undefined("c4 e2 fa f7 c8") == {"instruction-unsupported": "likely"}  # sarx
+    assert undefined("c5 fc 77") == {"avx-not-enabled": "certain"}  # vzeroall
+    assert undefined("c5 fc 77", cr4=0x40620) == {"avx-not-enabled": "likely"}
