@@ -37,6 +37,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "tss-unmapped": (Clue.TSS_UNMAPPED,),
     "interrupt-without-gate": (Clue.GATE_MISSING,),
     "idt-limit-too-small": (Clue.IDT_SHORT,),
+    "gate-empty": (Clue.GATE_EMPTY,),
     "gate-selector-bad": (Clue.GATE_CODE,),
     "iret-frame-bad": (Clue.RETURN_FRAME, Clue.LOW_TARGET),
     "far-jump-not-code": (Clue.CODE_TYPE, Clue.CODE_REFUSED),
@@ -75,6 +76,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "higher-half-unmapped": (Clue.HIGH_FETCH,),
     "divide-error": (Clue.DIVIDE,),
     "sse-not-enabled": (Clue.SSE_OFF,),
+    "no-code-at-rip": (Clue.NOT_CODE,),
     "pointer-unmapped": (Clue.POINTER,),
 }
 

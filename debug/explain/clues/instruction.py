@@ -7,7 +7,7 @@ from typing import Iterator
 
 from debug.explain.clues.moment import Moment
 from debug.explain.findings.evident import Clue, Evident, Proof
-from debug.x86.exceptions import DE, UD
+from debug.x86.exceptions import BR, DE, UD
 from debug.x86.modes import Mode
 from debug.x86.registers import Cr4
 
@@ -21,6 +21,12 @@ def findings(moment: Moment) -> Iterator[Evident]:
             "#DE is raised by DIV, IDIV and AAM alone: by 0, or with a quotient that does not fit"
         )
         yield Evident(moment.cpu, Clue.DIVIDE, Proof.FITS, (line,))
+    if moment.vector == BR:
+        line = (
+            "#BR is raised by BOUND alone (opcode 62, the letter b), which no compiler makes: what"
+            " runs there is text or data"
+        )
+        yield Evident(moment.cpu, Clue.NOT_CODE, Proof.FITS, (line,))
     cr4 = moment.get("cr4")
     if moment.mode is not Mode.LONG64 or cr4 is None:
         return  # compilers use SSE in 64-bit code alone unless they are told to

@@ -291,3 +291,53 @@ def test_the_source_of_a_mail_is_read(say: Say) -> None:
     text = kvm(CANNOT, eip=0xA0000)
     mail = text.replace("=", "=3D").replace("SMM=3D0", "SM=\nM=3D0")
     assert causes(say(mail)) == causes(say(text)) == {"executing-zeros": "likely"}
+
+
+def test_a_storm_that_ended_in_a_shutdown_each_time_is_none(say: Say) -> None:
+    one = "check_exception old: 0xffffffff new 0xd\n"
+    life = (
+        one + "check_exception old: 0xd new 0xd\ncheck_exception old: 0x8 new 0xd\nTriple fault\n"
+    )
+    assert "real-mode-fault-loop" not in causes(say(life * 20))
+
+
+RECORD = "check_exception old: 0xffffffff new 0x{vector:x}\n     0: v={vector:02x} e={code:04x} i=0"
+RECORD += " cpl={cpl} IP=0008:0000000000201230 pc=0000000000201230\n"
+RECORD += "        SP=0010:00000000007e0f60 {last}\n"
+
+
+@pytest.mark.parametrize(
+    "address, code, cpl, certainty",
+    [
+        (0xB8F00, 2, 0, "likely"),
+        (0xA0000, 0, 0, "likely"),
+        (0xB8F00, 3, 0, None),
+        (0xB8F00, 6, 3, None),
+        (0xC0000, 2, 0, None),
+    ],
+)
+def test_the_screen_is_not_mapped(
+    say: Say, address: int, code: int, cpl: int, certainty: Optional[str]
+) -> None:
+    text = RECORD.format(vector=14, code=code, cpl=cpl, last=f"CR2={address:016x}")
+    assert causes(say(text)).get("mmio-unmapped") == certainty
+
+
+def raised(vector: int) -> str:
+    """A benign exception without an IDT: #GP, #DF and the shutdown follow."""
+    dump = kvm("", eip=0x201230, esp=0x7E0F60)
+    last = "env->regs[R_EAX]=0000000000000001"
+    chain = ((vector, 0), (13, vector * 8 + 2), (8, 0))
+    records = "".join(RECORD.format(vector=v, code=c, cpl=0, last=last) + dump for v, c in chain)
+    records = records.replace("old: 0xffffffff new 0x8", "old: 0xd new 0xd")
+    return records + "check_exception old: 0x8 new 0xd\nTriple fault\n"
+
+
+def test_no_compiler_makes_the_instruction_that_raises_br(say: Say) -> None:
+    assert causes(say(raised(5)))["no-code-at-rip"] == "likely"
+    assert "no-code-at-rip" not in causes(say(raised(4)))
+
+
+def test_a_gate_that_bochs_refuses_is_possible_and_no_more(say: Say) -> None:
+    found = causes(say(bochs("interrupt(): gate.type(9) != {5,6,7,14,15}")))
+    assert found["gate-empty"] == "possible"
