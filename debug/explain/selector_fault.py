@@ -47,6 +47,7 @@ _USES = {
     Kind.LTR: SelectorUse.LTR,
     Kind.LLDT: SelectorUse.LLDT,
 }
+_POP, _MOV_SREG = 0x58, 0x8E  # pop r; mov sreg, r
 _CONTROL = (Kind.WRITE_CONTROL, Kind.WRMSR, Kind.RDMSR, Kind.XSETBV, Kind.LGDT, Kind.LIDT)
 
 
@@ -151,7 +152,22 @@ def _selector(
         _good_beyond(machine, registers, selector, use),
         gdt_lost.shifted(machine, registers),
         gdt_lost.just_loaded(machine, registers),
+        _popped(machine, registers, instruction),
     )
+
+
+def _popped(machine: Machine, registers: Registers, instruction: Optional[Instruction]) -> bool:
+    """Whether a segment register was loaded from the stack: by POP, or by `pop eax; mov ds, ax`."""
+    if instruction is None or instruction.kind is not Kind.LOAD_SEGMENT:
+        return False
+    if instruction.mnemonic == "pop":
+        return True
+    rip = machine.pc(registers)
+    code = machine.linear(registers).read(rip - 1, 4) if rip else None
+    if code is None or code[0] & 0xF8 != _POP:
+        return False
+    move = code[1:].removeprefix(b"\x66")
+    return move[0] == _MOV_SREG and move[1] >> 6 == 3 and move[1] & 7 == code[0] & 7
 
 
 def _good_beyond(machine: Machine, registers: Registers, selector: int, use: SelectorUse) -> bool:

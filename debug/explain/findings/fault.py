@@ -112,6 +112,7 @@ class SelectorFault(Finding):
     good_beyond: bool = False  # a valid descriptor stands there, beyond the limit
     shifted: bool = False  # the table begins 8 bytes before its base, or has no null entry
     fresh: bool = False  # LGDT stands right before
+    popped: bool = False  # it came from the stack
 
     def sentences(self) -> tuple[str, ...]:
         lines = [f"{self.use.value} with selector {self.selector:#06x}: {self.sentence}"]

@@ -24,10 +24,16 @@ def _fault(uses: tuple[SelectorUse, ...], *checks: Check) -> Matcher:
             if explanation.first(FarJumpAstray, fault.cpu) is not None:
                 continue  # it executes what is no code
             if fault.use in uses and fault.check in checks and not fault.base_suspect:
-                return certain(fault)
+                return likely(fault, extra=(_POPPED,)) if fault.popped else certain(fault)
         return None
 
     return match
+
+
+_POPPED = (
+    "it was popped: where the frame is shifted, or was overwritten, no selector was saved there, and"
+    " the number is garbage"
+)
 
 
 def _limit(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -18,8 +18,8 @@ from debug.explain.findings import (
     StageReached,
 )
 from debug.explain.model import Explanation
-from debug.failures import chapters
-from debug.failures.row import Match, Matcher, Place, Row, certain, likely
+from debug.failures import chapters, roots
+from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
 from debug.x86.page_entries import Reason
 from debug.x86.registers import Cr0
 
@@ -53,6 +53,8 @@ def _stale_segments(explanation: Explanation, fault: PageFault) -> bool:
 def _cr3_zero(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for fault in explanation.all(PageFault):
         if fault.cr3 == 0 and fault.paging and not fault.walk_succeeds:
+            if roots.built(evidence, 0, 8 if fault.level.startswith("PML") else 4):
+                return None  # some kernels have their tables there
             if _stale_segments(explanation, fault):
                 return likely(fault, extra=("CR3 is 0",))
             return certain(fault, extra=("CR3 is 0",))
@@ -98,6 +100,8 @@ def _cr3_wrong(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         (m for m in explanation.all(MapDifference, fault.cpu) if m.address == fault.address), None
     )
     if mapped is not None and _paging_began(explanation, fault):
+        if roots.built(evidence, fault.cr3):
+            return possible(fault, mapped)  # tables of its own, which lack that page
         return certain(fault, mapped)
     if other is not None and _paging_began(explanation, fault):
         return likely(fault, other)
@@ -114,11 +118,22 @@ def _identity(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     if _cr3_of_bsp(explanation, fault) is not None:
         if any(m.address == fault.address for m in explanation.all(MapDifference, fault.cpu)):
-            return None  # another CR3 would have mapped it
+            if not roots.built(evidence, fault.cr3):
+                return None  # another CR3 would have mapped it
+            return likely(fault, extra=(_OWN,))
         if not fault.level:
             return None  # no table was found where CR3 points
         return likely(fault)
+    if roots.empty(evidence, fault.cr3):
+        return likely(fault, extra=(_EMPTY,))
     return certain(fault)
+
+
+_OWN = "CR3 names tables, and others than the BSP's: they lack the page that executes, its have it"
+_EMPTY = (
+    "the page at CR3 is all zeros: the tables were not filled in, were overwritten, or are elsewhere"
+    " and CR3 is wrong"
+)
 
 
 def _reason(*reasons: Reason) -> Matcher:
@@ -148,11 +163,15 @@ def _present_bit(evidence: Evidence, explanation: Explanation) -> Optional[Match
         return None
     entry = fault.entry
     filled = entry & _RW and (entry & _FRAME or entry & _PS) and not entry & (_P | _UPPER)
+    if not entry & 0xFFF and fault.depth > 1:
+        # The address of the next table, and no flags.
+        filled = any(roots.built(evidence, entry, size) for size in (8, 4))
     if not filled or _garbage(evidence, fault) or not explanation.chain:
         return None
     if explanation.first(LongModeMissing, fault.cpu) is not None:
         return None  # the walk is that of another mode's tables
-    return likely(fault, extra=(f"with P it would be {entry | _P:#x}",))
+    flags = _P if entry & _RW else _P | _RW
+    return likely(fault, extra=(f"with P it would be {entry | flags:#x}",))
 
 
 def _garbage(evidence: Evidence, fault: PageFault) -> bool:
@@ -225,7 +244,7 @@ ROWS = (
         Place.PAGING,
         ("AP hangs before 64-bit", "triple fault when paging is enabled", "page tables wrong"),
         "the fetch after CR0.PG fails, and the BSP's CR3 maps the same address",
-        "the BSP's CR3 does not map it either",
+        "the BSP's CR3 does not map it either, or what CR3 names are tables without that page",
         "load the physical address of the PML4: not a virtual one, not a lower table's",
         "Initializing IA-32e Mode",
         chapters.PAGING,
@@ -239,7 +258,8 @@ ROWS = (
         ("AP hangs before 64-bit", "triple fault right after mov cr0", "CR2 equals RIP"),
         "the fetch after CR0.PG fails at the address that is executing: an entry is not present",
         "the page is mapped one to one",
-        "identity-map the page that executes until the CPU has jumped away from it",
+        "identity-map the page that executes until the CPU has jumped away from it; if it should be"
+        " mapped, check that CR3 has the physical address of the tables, and that nothing clears them",
         "Initializing IA-32e Mode",
         chapters.PAGING,
         ("PG-04", "AP2-03"),
@@ -251,7 +271,8 @@ ROWS = (
         "an entry of the page tables is filled in, but for its P bit",
         Place.PAGING,
         ("PDE is 0x82", "entry ends in 2 instead of 3", "not present, though the entry is not 0"),
-        "the entry that ended the walk has R/W and an address, or R/W and PS, and P is 0",
+        "the entry that ended the walk has R/W and an address, or R/W and PS, or no flags at all and"
+        " the address of a table, and P is 0",
         "the entry is 0, or none of the kernel's",
         "set bit 0: a table's entry ends in 3, a large page's in 83",
         "4-Level Paging and 5-Level Paging",

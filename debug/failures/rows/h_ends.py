@@ -302,7 +302,8 @@ ROWS = (
         ("machine reboots", "reset without a triple fault"),
         "the emulator reports a guest reset, and no CPU shut down",
         "a CPU shut down",
-        "search the kernel for its reset path, and for who called it",
+        "search the kernel for its reset path, and for who called it; code that opens A20 asks for one by"
+        " mistake, with bit 0 of port 92H set, or bit 0 of the 8042's output port clear",
         "",
         chapters.FIRST_LIGHT,
         (),

@@ -8,15 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind, TableRegister
+from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind, Registers, TableRegister
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
+    CODE32,
     CODE64,
     DATA,
     KERNEL,
     KERNEL_PHYSICAL,
     NULL_IDT,
+    PAGE,
     STACKS,
+    TRAMPOLINE,
     Machine,
     registers,
     segment,
@@ -202,3 +205,66 @@ def test_a_gdt_that_was_used_before_is_overwritten_and_not_elsewhere() -> None:
     assert without_gdt(mov_ds, 13, DATA, 0) == {"gdt-base-wrong": "likely"}
     fresh = without_gdt(mov_ds, 13, DATA, 0x28, before="0f 01 10")  # lgdt [rax]
     assert fresh == {"gdt-base-wrong": "certain"}
+
+
+def turned_on(cr3: int, code: int = TRAMPOLINE + 0x100) -> Registers:
+    """Registers right behind the MOV to CR0 that turns paging on with this CR3."""
+    return registers(rip=code, cr3=cr3, cs=segment(CODE32, flags=0xC09B00), idtr=NULL_IDT)
+
+
+def after_cr0(cr3: int, root: bytes, bsp: bool = False) -> dict[str, str]:
+    machine = Machine()
+    machine.ram.write(TRAMPOLINE + 0xFD, b"\x0f\x22\xc0\x90")
+    machine.ram.write(cr3, root)
+    dies = turned_on(cr3)
+    return named(machine.kill(dies, 14, 0x10, dies.rip, cpu=0 if bsp else 1))[1]
+
+
+def test_tables_of_an_ap_of_its_own_are_right_and_lack_a_page() -> None:
+    """Many kernels start their APs with small tables made for that."""
+    upper_half = bytes(8 * 511) + struct.pack("<Q", 0x13003)
+    own = after_cr0(0x2F0000, upper_half)
+    assert own == {"identity-map-missing": "likely", "cr3-wrong": "possible"}
+    assert after_cr0(0x2F0000, bytes(PAGE)) == {"cr3-wrong": "certain"}
+    assert after_cr0(0x2F0000, upper_half, bsp=True) == {"identity-map-missing": "certain"}
+    assert after_cr0(0x2F0000, bytes(PAGE), bsp=True) == {"identity-map-missing": "likely"}
+
+
+def test_page_tables_may_lie_at_0() -> None:
+    """As those of Linux 0.11 do, and of those who learn from it."""
+
+    def died(root: bytes) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(0, root)
+        machine.ram.write(0x1000, b"".join(struct.pack("<I", n << 12 | 3) for n in range(1024)))
+        machine.ram.write(0x105000, bytes.fromhex("a3 00 00 00 e0"))  # mov [0xe0000000], eax
+        flat = segment(CODE32, flags=0xC09B00)
+        here = registers("prot32", rip=0x105000, cs=flat, idtr=NULL_IDT, cr0=0x80000011)
+        return named(machine.kill(here, 14, 2, 0xE0000000, cpu=0))[1]
+
+    assert "cr3-zero" not in died(struct.pack("<I", 0x1003))
+    assert died(struct.pack("<4I", *(0xF000FF53,) * 4))["cr3-zero"] == "certain"
+    assert died(bytes(16))["cr3-zero"] == "certain"
+
+
+def test_an_entry_with_an_address_and_no_flags_lacks_its_present_bit() -> None:
+    table = after_cr0(0x2F0000, struct.pack("<Q", 0x11000), bsp=True)
+    assert table == {"present-bit-missing": "likely"}
+    assert after_cr0(0x2F0000, struct.pack("<Q", 0x1F0000), bsp=True) != table  # no table there
+
+
+def test_a_selector_that_was_popped_may_be_no_selector() -> None:
+    def loaded(code: str, before: str = "90") -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(0x100FFF, bytes.fromhex(before + code))
+        machine.ram.write(0x9000, struct.pack("<I", 0xB7F3))
+        flat = segment(CODE32, flags=0xC09B00)
+        here = registers("prot32", rip=0x101000, cs=flat, rsp=0x9000, rax=0xB7F3, idtr=NULL_IDT)
+        return named(machine.kill(here, 13, 0xB7F0, cpu=0))[1]
+
+    assert loaded("1f") == {"data-segment-beyond-gdt": "likely"}  # pop ds
+    assert loaded("8e d8", before="58") == {
+        "data-segment-beyond-gdt": "likely"
+    }  # pop eax; mov ds, ax
+    assert loaded("8e d8") == {"data-segment-beyond-gdt": "certain"}
+    assert loaded("8e d8", before="5b") == {"data-segment-beyond-gdt": "certain"}  # pop ebx
