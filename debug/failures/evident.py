@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable, Optional
 
-from debug.evidence import Ending, Evidence, NoMemory
+from debug.evidence import Ending, EventKind, Evidence, NoMemory
 from debug.explain.findings import (
     BadControlWrite,
+    DeliveryFailed,
     FirmwareDied,
     KernelGaveUp,
     PageFault,
@@ -174,6 +175,17 @@ def _full_or_unmapped(
     return _not_above(found, Certainty.POSSIBLE)
 
 
+def _gate(found: Match, evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """QEMU's error code does not tell the delivery of an interrupt from a far jump behind it."""
+    if not isinstance(evidence.memory, NoMemory):
+        return found
+    came = {e.vector for e in evidence.events if e.kind is EventKind.HARDWARE_INTERRUPT}
+    failed = explanation.all(DeliveryFailed, found.cpu)
+    if any(f.interrupt and f.vector in came for f in failed):
+        return _not_above(found, Certainty.LIKELY)
+    return found
+
+
 def _impossible(found: Match, evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """Bochs lets no such value pass: in a register that its log shows, a digit was changed."""
     written = explanation.first(BadControlWrite, found.cpu) is not None
@@ -185,6 +197,7 @@ Doubt = Callable[[Match, Evidence, Explanation], Optional[Match]]
 _DOUBTS: dict[str, Doubt] = {
     "selector-beyond-gdt": _selector,
     "null-pointer": _null,
+    "gate-selector-bad": _gate,
     "ap-missing": _still_waiting,
     "no-sipi": _still_waiting,
     "init-not-sent": _still_waiting,
