@@ -77,8 +77,8 @@ def _witness(name: str, kind: Kind, log: BochsLog, text: str) -> Optional[Witnes
     notes = []
     if said:
         at_death = [cpu.registers.rip for cpu in cpus if cpu.shutdown]
-        shown = [one for one in said if one.rip in at_death]
-        notes.append(f"Bochs disassembled: {[*said, *shown][-1]}")
+        there = [one for one in said if one.rip in at_death]
+        notes.append(f"Bochs disassembled: {(there or said)[-1]}")
     deaths = sum(1 for e in evidence.events if e.kind is EventKind.TRIPLE_FAULT)
     if deaths > 1:
         notes.append(f"{deaths} triple faults are in the file: the last one is explained")
