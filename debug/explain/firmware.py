@@ -2,7 +2,7 @@
 """Records that end before any kernel: all that they show is a PC's BIOS, or UEFI.
 
 A BIOS runs in the ROM below 1 MiB, or with a GDT that lies there.  UEFI as QEMU ships it (EDK II)
-keeps one GDT of nine entries, with CS 38H and its data at 30H, for itself and what it starts.
+keeps one GDT of nine entries, or eleven, with CS 38H and its data at 30H, for itself and what it starts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from debug.x86.modes import Mode, mode_of
 
 AREAS = ((0xE0000, 0x100000), (0xFFF00000, 0x1_0000_0000))  # where a PC's BIOS lies
 _BIOS, _UEFI = "the BIOS", "UEFI"
-_UEFI_CODE, _UEFI_DATA, _UEFI_LIMIT = 0x38, 0x30, 0x47
+_UEFI_CODE, _UEFI_DATA, _UEFI_LIMITS = 0x38, 0x30, (0x47, 0x57)
 _LOW_HALF = 1 << 47
 
 
@@ -61,5 +61,6 @@ def shown_by(machine: Machine, registers: Registers) -> Optional[str]:
         return _BIOS
     if mode is not Mode.LONG64 or at >= _LOW_HALF:
         return None
-    selectors = (code.selector, stack.selector, gdtr.limit)
-    return _UEFI if selectors == (_UEFI_CODE, _UEFI_DATA, _UEFI_LIMIT) else None
+    if (code.selector, stack.selector) != (_UEFI_CODE, _UEFI_DATA):
+        return None
+    return _UEFI if gdtr.limit in _UEFI_LIMITS else None

@@ -237,6 +237,7 @@ def _storm_of(machine: Machine, events: Sequence[ExceptionEvent]) -> Optional[In
         where = machine.pc(last.registers) or 0
         return InterruptStorm(last.cpu, last.vector, where, times) if times >= _STORM else None
     bare = machine.evidence.emulator == "qemu" and not last.registers.control
+    bare = bare and not any(e.kind is EventKind.TRIPLE_FAULT for e in machine.last_events)
     if not last.reason and not bare:
         return None
     why = (last.vector, last.error_code, last.cr2, last.reason)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable, Optional
 
-from debug.evidence import Ending, Evidence, NoMemory
+from debug.evidence import Ending, EventKind, Evidence, NoMemory
 from debug.explain.findings import (
     BadControlWrite,
+    DeliveryFailed,
     FirmwareDied,
     KernelGaveUp,
     PageFault,
@@ -37,6 +38,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "tss-unmapped": (Clue.TSS_UNMAPPED,),
     "interrupt-without-gate": (Clue.GATE_MISSING,),
     "idt-limit-too-small": (Clue.IDT_SHORT,),
+    "gate-empty": (Clue.GATE_EMPTY,),
     "gate-selector-bad": (Clue.GATE_CODE,),
     "iret-frame-bad": (Clue.RETURN_FRAME, Clue.LOW_TARGET),
     "far-jump-not-code": (Clue.CODE_TYPE, Clue.CODE_REFUSED),
@@ -75,6 +77,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "higher-half-unmapped": (Clue.HIGH_FETCH,),
     "divide-error": (Clue.DIVIDE,),
     "sse-not-enabled": (Clue.SSE_OFF,),
+    "no-code-at-rip": (Clue.NOT_CODE,),
     "pointer-unmapped": (Clue.POINTER,),
 }
 
@@ -172,6 +175,17 @@ def _full_or_unmapped(
     return _not_above(found, Certainty.POSSIBLE)
 
 
+def _gate(found: Match, evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """QEMU's error code does not tell the delivery of an interrupt from a far jump behind it."""
+    if not isinstance(evidence.memory, NoMemory):
+        return found
+    came = {e.vector for e in evidence.events if e.kind is EventKind.HARDWARE_INTERRUPT}
+    failed = explanation.all(DeliveryFailed, found.cpu)
+    if any(f.interrupt and f.vector in came for f in failed):
+        return _not_above(found, Certainty.LIKELY)
+    return found
+
+
 def _impossible(found: Match, evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """Bochs lets no such value pass: in a register that its log shows, a digit was changed."""
     written = explanation.first(BadControlWrite, found.cpu) is not None
@@ -183,6 +197,7 @@ Doubt = Callable[[Match, Evidence, Explanation], Optional[Match]]
 _DOUBTS: dict[str, Doubt] = {
     "selector-beyond-gdt": _selector,
     "null-pointer": _null,
+    "gate-selector-bad": _gate,
     "ap-missing": _still_waiting,
     "no-sipi": _still_waiting,
     "init-not-sent": _still_waiting,

@@ -32,6 +32,7 @@ _FLAGS = re.compile(
     r"^\|\s*IOPL=([0-3])((?: (?:id|vip|vif|ac|vm|rf|nt|of|df|if|tf|sf|zf|af|pf|cf)){5,20})\s*$",
     re.IGNORECASE,
 )
+_EFLAGS = re.compile(r"^\|\s*[ER]?FLAGS=(?:0x)?([0-9a-f]{8,16})\b")  # Bochs 3
 _STARTS = re.compile(r"^(?:CPU is in |CS\.mode = |EFER\s*= 0x|\| [ER]AX=)")
 _FLAG_BITS = {
     "cf": 0, "pf": 2, "af": 4, "zf": 6, "sf": 7, "tf": 8, "if": 9, "df": 10, "of": 11,
@@ -108,6 +109,8 @@ class DumpBuilder:
             self._control[found[1].lower() + "_base"] = int(found[2], 16)
         elif found := _FLAGS.match(text):
             self._rflags = flags_of(found[2], int(found[1]))
+        elif found := _EFLAGS.match(text):
+            self._rflags = int(found[1], 16)
         else:
             for name, value in _CONTROL.findall(text):
                 self._control[name.lower()] = int(value, 16)

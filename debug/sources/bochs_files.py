@@ -76,7 +76,9 @@ def _witness(name: str, kind: Kind, log: BochsLog, text: str) -> Optional[Witnes
     evidence = replace(evidence, seen=(*evidence.seen, *(Fragment(i.linear, i.data) for i in said)))
     notes = []
     if said:
-        notes.append(f"Bochs disassembled: {said[-1]}")
+        at_death = [cpu.registers.rip for cpu in cpus if cpu.shutdown]
+        there = [one for one in said if one.rip in at_death]
+        notes.append(f"Bochs disassembled: {(there or said)[-1]}")
     deaths = sum(1 for e in evidence.events if e.kind is EventKind.TRIPLE_FAULT)
     if deaths > 1:
         notes.append(f"{deaths} triple faults are in the file: the last one is explained")

@@ -95,7 +95,7 @@ def _table() -> tuple[Vector, ...]:
 
 VECTORS = _table()
 
-DE, DB, NMI, BP, OF, UD, NM, DF = 0, 1, 2, 3, 4, 6, 7, 8
+DE, DB, NMI, BP, OF, BR, UD, NM, DF = 0, 1, 2, 3, 4, 5, 6, 7, 8
 TS, NP, SS, GP, PF, AC = 10, 11, 12, 13, 14, 17
 INNOCENT = (DB, NMI, BP, OF)  # raised on purpose, or from outside
 

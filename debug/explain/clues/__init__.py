@@ -11,6 +11,7 @@ from typing import Optional
 from debug.evidence import Cpu
 from debug.explain.clues import instruction, pointers, session, stack, tables, words
 from debug.explain.clues.moment import moment
+from debug.explain.code import instruction_at
 from debug.explain.context import Machine
 from debug.explain.model import Finding
 
@@ -28,7 +29,7 @@ def findings(machine: Machine, culprit: Optional[Cpu]) -> tuple[Finding, ...]:
         *said,
         *shown,
         *tables.findings(found),
-        *instruction.findings(found),
+        *instruction.findings(found, instruction_at(machine, found.registers)),
         *stack.findings(found),
         *pointers.findings(found),
     )

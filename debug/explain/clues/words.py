@@ -120,6 +120,13 @@ _WORDS = (
         " refused",
     ),
     _word(
+        r"^interrupt\(.*\):? (?:gate descriptor is not valid|gate\.type\(|unsupported gate|gate not"
+        r" present|gate\.p == 0)",
+        Clue.GATE_EMPTY,
+        "an exception had to be delivered, and its gate is not valid",
+        Proof.HINT,  # what raised it is another matter
+    ),
+    _word(
         r"^(?:read|write|execute)_virtual_checks\(\):.*beyond limit",
         Clue.SEGMENT_END,
         "an access went beyond the limit of its segment",

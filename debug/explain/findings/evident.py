@@ -25,6 +25,7 @@ class Clue(Enum):
     TSS_REFUSED = "tss-refused"  # no TSS, or one that is too short
     GATE_MISSING = "gate-missing"  # an interrupt has no valid gate
     IDT_SHORT = "idt-short"
+    GATE_EMPTY = "gate-empty"  # the gate of an exception is none
     GATE_CODE = "gate-code"  # the selector in a gate was refused
     SEGMENT_END = "segment-end"  # an access beyond a segment's limit
     RETURN_FRAME = "return-frame"  # IRET or a far return refused what it popped
@@ -71,6 +72,7 @@ class Clue(Enum):
     HIGH_FETCH = "high-fetch"
     DIVIDE = "divide"
     SSE_OFF = "sse-off"
+    NOT_CODE = "not-code"
     POINTER = "pointer"
 
 

@@ -37,7 +37,8 @@ def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
     online = any(stage.BSP_ALL_ONLINE in view.stages for view in explanation.cpus)
     if explanation.status is Status.RESET and online:
         return None  # they came: what was sent after the reset is another matter
-    for wrong in explanation.all(SipiVectorWrong):
+    sent = explanation.all(SipiVectorWrong)
+    for wrong in sorted(sent, key=lambda found: found.cpu != explanation.culprit):
         view = explanation.view(wrong.cpu)
         if wrong.how != how or (view is not None and view.arrived):
             continue

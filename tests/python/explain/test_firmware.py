@@ -40,6 +40,7 @@ EFER=0000000000000d00
 
 
 UEFI = taken(0xF023369, 0x38, "000000000f5dc000 00000047")
+NEWER_UEFI = taken(0xF023369, 0x38, "000000000f5dc000 00000057")
 
 
 def read(text: str) -> Diagnosis:
@@ -47,7 +48,7 @@ def read(text: str) -> Diagnosis:
 
 
 def test_of_firmware_alone_nothing_is_known() -> None:
-    for text, name in ((BIOS, "the BIOS"), (UEFI * 3, "UEFI")):
+    for text, name in ((BIOS, "the BIOS"), (UEFI * 3, "UEFI"), (NEWER_UEFI * 3, "UEFI")):
         diagnosis = read(text)
         assert diagnosis.explanation.status is Status.UNKNOWN
         assert "nothing of a kernel" in diagnosis.explanation.headline

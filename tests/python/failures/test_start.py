@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -153,3 +154,12 @@ def test_an_opcode_of_32_bits_where_no_symbol_is(symbols: dict[str, int], certai
     machine.ram.write(0x101000, b"\x60\x90\x90")  # pusha
     machine.kill(registers(rip=KERNEL + 0x1000, rsp=STACKS + 4 * PAGE, idtr=NULL_IDT), 6)
     assert first(machine) == ("code-for-another-mode", certainty)
+
+
+def test_of_several_cpus_sent_astray_the_one_that_died_is_named() -> None:
+    machine = in_real_mode(0, None).sipi(0).sipi(0, to=2)
+    evidence = machine.evidence()
+    other = replace(evidence.cpus[1], index=2, apic_id=2, shutdown=True)
+    evidence = replace(evidence, cpus=(*evidence.cpus, other), ending=Ending.TRIPLE_FAULT)
+    cause = diagnose(evidence).causes[0]
+    assert (cause.row.id, cause.match.cpu) == ("sipi-vector-zero", 2)
