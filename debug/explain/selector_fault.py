@@ -81,9 +81,18 @@ def general_fault(
         operand = instruction.memory
         base = operand.base if operand is not None else ""
         address = linear_address(instruction, registers) or 0
-        stack = base in ("rsp", "rbp", "esp", "ebp")
+        stack = base in ("rsp", "esp") or base in ("rbp", "ebp") and _frames(registers)
         return (Misaligned(cpu, address, instruction.text, stack),)
     return _non_canonical(machine, cpu, registers, instruction)
+
+
+_STACK = 1 << 20  # bytes: so large is a stack at most
+
+
+def _frames(registers: Registers) -> bool:
+    """Whether RBP points into the stack: without frame pointers it holds anything."""
+    rbp, rsp = registers.get("rbp"), registers.get("rsp")
+    return rbp is None or rsp is None or 0 <= rbp - rsp < _STACK
 
 
 def _operand_astray(registers: Registers, instruction: Instruction) -> bool:

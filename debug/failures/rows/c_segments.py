@@ -36,6 +36,54 @@ _POPPED = (
 )
 
 
+def _task_base(descriptor: int) -> int:
+    """The low half of the base in the first 8 bytes of a TSS descriptor."""
+    return descriptor >> 16 & 0xFFFFFF | descriptor >> 56 << 24
+
+
+def _holders(evidence: Evidence, fault: SelectorFault) -> tuple[int, ...]:
+    """The CPUs whose TR holds the TSS that LTR refused as busy."""
+    found = []
+    for cpu in evidence.cpus:
+        task = cpu.registers.segments.get("tr")
+        if task is None or not task.selector & 0xFFFC or not task.base:
+            continue
+        base = _task_base(fault.descriptor) if fault.descriptor is not None else task.base
+        if task.selector == fault.selector & ~3 and task.base & 0xFFFF_FFFF == base & 0xFFFF_FFFF:
+            found.append(cpu.index)
+    return tuple(found)
+
+
+def _busy(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Busy by another CPU's LTR; on an AP the one that did it may be hidden."""
+    fault = explanation.first(SelectorFault)
+    if fault is None or _fault((SelectorUse.LTR,), Check.BUSY)(evidence, explanation) is None:
+        return None
+    others = [index for index in _holders(evidence, fault) if index != fault.cpu]
+    if others:
+        return certain(fault, extra=(f"CPU {others[0]} has it in its TR",))
+    return likely(fault) if fault.cpu and fault.cpu not in _holders(evidence, fault) else None
+
+
+def _no_task(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """No available TSS; a busy one that no other CPU has was made so, or was loaded before."""
+    found = _fault((SelectorUse.LTR,), *_NO_TSS)(evidence, explanation)
+    fault = explanation.first(SelectorFault)
+    if found is not None or fault is None or fault.cpu:
+        return found
+    if fault.use is not SelectorUse.LTR or fault.check is not Check.BUSY:
+        return None
+    holders = _holders(evidence, fault)
+    if any(index != fault.cpu for index in holders):
+        return None
+    if fault.cpu in holders:
+        return certain(fault, extra=("this CPU's TR holds it already: LTR was executed before",))
+    return likely(fault, extra=("no CPU has it in its TR: its type was written as busy, 0xb",))
+
+
+_NO_TSS = (Check.WRONG_TYPE, Check.NOT_PRESENT, Check.UPPER_HALF, Check.NULL_SELECTOR)
+
+
 def _limit(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = next((c for c in explanation.all(Evident) if c.clue is Clue.SEGMENT_END), None)
     return likely(found) if found is not None else None
@@ -159,33 +207,28 @@ ROWS = (
         "LTR on a TSS that is already busy: a GDT shared by several CPUs",
         Place.LONG64,
         ("#GP at ltr on an AP", "doesn't point to an available TSS"),
-        "the descriptor's type is 0xb (busy)",
-        "the type is 0x9",
+        "the descriptor's type is 0xb (busy), and another CPU's TR holds it",
+        "the type is 0x9, or there is no other CPU that could have loaded it",
         "give every CPU a TSS and a GDT entry of its own",
         "LTR-Load Task Register",
         chapters.INTERRUPTS,
         ("TSS-02",),
-        _fault((SelectorUse.LTR,), Check.BUSY),
+        _busy,
         ("tss-shared",),
     ),
     Row(
         "tss-descriptor-bad",
-        "LTR on a descriptor that is no TSS, or whose upper half is missing",
+        "LTR on a descriptor that is no available TSS, or whose upper half is missing",
         Place.LONG64,
         ("#GP at ltr", "#NP at ltr"),
         "the descriptor is not an available TSS, is not present, or its second half is not one",
         "the descriptor is a present, available TSS",
-        "write all 16 bytes of the descriptor: type 0x89, base bits 63:32 in the upper half",
+        "write all 16 bytes of the descriptor: type 0x89, base bits 63:32 in the upper half; LTR makes it"
+        " busy, 0x8b, and a second LTR is refused",
         "TSS Descriptor in 64-bit mode",
         chapters.INTERRUPTS,
         ("TSS-03",),
-        _fault(
-            (SelectorUse.LTR,),
-            Check.WRONG_TYPE,
-            Check.NOT_PRESENT,
-            Check.UPPER_HALF,
-            Check.NULL_SELECTOR,
-        ),
+        _no_task,
         ("tss-not-present",),
     ),
     Row(

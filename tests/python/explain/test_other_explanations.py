@@ -14,6 +14,7 @@ from tests.python.evidence_builder import (
     CODE32,
     CODE64,
     DATA,
+    GDT,
     IDT,
     KERNEL,
     KERNEL_PHYSICAL,
@@ -331,3 +332,29 @@ def test_what_needs_nothing_turned_on_is_missing_in_the_cpu() -> None:
     assert undefined("c4 e2 fa f7 c8") == {"instruction-unsupported": "likely"}  # sarx
     assert undefined("c5 fc 77") == {"avx-not-enabled": "certain"}  # vzeroall
     assert undefined("c5 fc 77", cr4=0x40620) == {"avx-not-enabled": "likely"}
+
+
+def test_a_busy_tss_that_no_other_cpu_has_is_not_shared() -> None:
+    def refused(task: int, cpu: int = 0) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(GDT + 0x20, struct.pack("<QQ", 0x0000_8B00_5000_0067, 0))
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, bytes.fromhex("0f 00 d8"))  # ltr ax
+        tr = segment(task, 0x5000 if task else 0, 0x67, 0x8B00)
+        table = TableRegister(GDT, 0x2F)
+        here = registers(rip=KERNEL + 0x5000, rax=0x20, gdtr=table, tr=tr, idtr=NULL_IDT)
+        return named(machine.kill(here, 13, 0x20, cpu=cpu))[1]
+
+    assert refused(0) == {"tss-descriptor-bad": "likely"}  # 0x8b was written for 0x89
+    assert refused(0x20) == {"tss-descriptor-bad": "certain"}  # LTR for the second time
+    assert refused(0, cpu=1) == {"tss-busy": "likely"}
+
+
+def test_rbp_is_no_stack_pointer_in_code_without_frames() -> None:
+    def moved(rbp: int) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, bytes.fromhex("0f 28 45 08"))
+        here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, rbp=rbp, idtr=NULL_IDT)
+        return named(machine.kill(here, 13, 0))[1]
+
+    assert moved(STACKS + 0x4900) == {"stack-misaligned": "certain"}
+    assert moved(KERNEL + 0x9000) == {"operand-misaligned": "certain"}

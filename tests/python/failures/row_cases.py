@@ -745,7 +745,10 @@ BUSY = struct.pack("<QQ", 0x0000_8B00_5000_0067, 0)
 
 @case("tss-busy", "certain", lambda: ltr(bytes(16)))
 def _() -> Machine:
-    return ltr(BUSY)
+    machine = ltr(BUSY)
+    held = {**machine.bsp.registers.segments, "tr": segment(0x20, 0x5000, 0x67, 0x8B00)}
+    machine.bsp = replace(machine.bsp, registers=replace(machine.bsp.registers, segments=held))
+    return machine
 
 
 @case("tss-beyond-gdt", "certain", lambda: ltr(BUSY))
