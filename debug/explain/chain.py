@@ -10,10 +10,11 @@ from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, Registers
 from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.explain.interrupted import in_handler
-from debug.x86.exceptions import DF, GP, NMI, NP, PF, SS, TS
+from debug.x86.exceptions import DF, GP, NM, NMI, NP, PF, SS, TS
 from debug.x86.registers import Rflags
 
 _MAX_CHAIN = 6
+_MENDED = (NM, PF)  # what handlers mend, and go on; of others one may have left its frame behind
 
 
 def died(machine: Machine) -> bool:
@@ -152,7 +153,8 @@ def halted_after_exception(machine: Machine) -> Optional[Cpu]:
         masked = not (cpu.registers.rflags or 0) & Rflags.IF
         own = [event for event in machine.last_events if event.cpu == cpu.index]
         if masked and own and _is_fault(own[-1]) and own[-1].registers.cpl in (0, None):
-            if in_handler(machine, cpu.registers, own[-1].registers) is False:
+            within = in_handler(machine, cpu.registers, own[-1].registers)
+            if within is False and own[-1].vector in _MENDED:
                 continue  # it was handled: why the CPU halts is another matter
             if cpu.halted or in_wait_loop(machine, cpu.registers)[1]:
                 return cpu
