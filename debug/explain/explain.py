@@ -18,6 +18,7 @@ from debug.explain import (
     firmware,
     gdt_lost,
     handlers,
+    idt_lost,
     interrupted,
     laxness,
     locks,
@@ -69,6 +70,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine) + real_mode.findings(machine)
     findings += deaf.findings(machine, views) + written_end.findings(machine, findings)
+    findings += written_end.before_jump(machine, findings)
     status = judge(machine, views, findings, died)
     end = end_of(machine, culprit, status, findings)
     findings = end.findings + findings + _comparisons(machine, culprit, end)
@@ -138,6 +140,7 @@ def _cpus(
         if view.state is CpuState.SHUT_DOWN:
             found += handlers.emptied(machine, cpu) + handlers.cut(machine, cpu)
             found += handlers.bios_call(machine, cpu) + gdt_lost.findings(machine, cpu)
+            found += idt_lost.findings(machine, cpu)
         if view.state in (CpuState.RUNNING, CpuState.SPINNING):
             found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views)) + state.bsp_in_firmware(machine)

@@ -12,6 +12,7 @@ from debug.explain.findings import InvalidOpcode, OpcodeProblem
 from debug.x86.decode import MAX_LENGTH
 from debug.x86.exceptions import NM
 from debug.x86.instruction import Instruction, Kind
+from debug.x86.instruction_checks import uses_vectors
 from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.patterns import describe_bytes
 from debug.x86.refusals import Refusal
@@ -22,6 +23,7 @@ _EVERYWHERE = frozenset(
     "adc add and cld cmp dec hlt inc leave mov neg nop not or pop push ret sbb sub test xor".split()
 )
 _VEX = b"\xc4\xc5\x62"  # what a VEX or EVEX encoding begins with in 64-bit mode
+_NOT_SHOWN = "XCR0, which is not shown, has no AVX, or this CPU lacks the instruction"
 _PLAIN = (Kind.OTHER, Kind.NEAR_RETURN, Kind.HALT)
 
 # One-byte opcodes that exist outside 64-bit mode only [SDM 2 "One-Byte Opcode Map"].
@@ -66,7 +68,7 @@ def _problem(
             return OpcodeProblem.FPU_EMULATED, said or "an x87 instruction with CR0.EM=1"
         return OpcodeProblem.FPU_LOCKED, said or "an FPU or SSE instruction with CR0.TS=1"
     if instruction is not None:
-        vex = instruction.vex or instruction.evex
+        vex = (instruction.vex or instruction.evex) and uses_vectors(instruction)
         if instruction.kind is Kind.INVALID:
             return OpcodeProblem.UD2, "ud2: code that the compiler or author marked unreachable"
         if instruction.sse and cr0 & Cr0.EM:
@@ -76,7 +78,7 @@ def _problem(
         if instruction.kind is Kind.XSETBV:
             return OpcodeProblem.XSETBV_DISABLED, said or "xsetbv with CR4.OSXSAVE=0"
         if vex and mode_of(registers) is not Mode.REAL:
-            return OpcodeProblem.AVX_DISABLED, said or f"{instruction.mnemonic}: AVX is not enabled"
+            return OpcodeProblem.AVX_DISABLED, said or f"{instruction.mnemonic}: {_NOT_SHOWN}"
         if instruction.kind is Kind.LOAD_SEGMENT and instruction.text.startswith("mov cs"):
             return OpcodeProblem.MOV_CS, "mov to CS does not exist; a far jump loads CS"
     filler = describe_bytes(data)

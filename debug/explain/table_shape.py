@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Registers
+from debug.explain import roots
 from debug.explain.context import PAGE, Machine
 from debug.explain.findings import PageFault, Role
 from debug.explain.findings.tables import (
@@ -100,6 +101,8 @@ def _frame_number(
     meant = tables.cr3 << 12
     if not 0 < tables.cr3 < 1 << 20 or fault.rip is None:
         return None
+    if roots.built(machine.evidence, tables.cr3):
+        return None  # tables of its own
     if translate(machine.evidence.memory, tables, fault.rip).physical is not None:
         return None
     walk = translate(machine.evidence.memory, replace(tables, cr3=meant), fault.rip)
@@ -189,6 +192,8 @@ def _levels(
     """The same CR3 with one level more or less maps what faulted, and there is memory there."""
     if fault.walk_succeeds or translate(machine.evidence.memory, tables, fault.address).physical:
         return None  # it is mapped: the access is what was refused
+    if fault.rip is not None and translate(machine.evidence.memory, tables, fault.rip).physical:
+        return None  # the code is mapped with these levels, and runs
     other = replace(tables, cr4=tables.cr4 ^ int(Cr4.LA57))
     walk = translate(machine.evidence.memory, other, fault.address)
     if walk.physical is None or machine.physical(walk.physical, 1) is None:

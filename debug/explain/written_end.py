@@ -12,7 +12,14 @@ from typing import Optional
 
 from debug.evidence import Ending, EventKind
 from debug.explain.context import Machine
-from debug.explain.findings import FrameLeft, HaltedForever, InHandler, WrittenEnd
+from debug.explain.findings import (
+    FrameLeft,
+    HaltedForever,
+    InHandler,
+    SaidBefore,
+    Spinning,
+    WrittenEnd,
+)
 from debug.explain.model import Finding
 from debug.explain.panic import clean
 from debug.x86.exceptions import INNOCENT
@@ -48,6 +55,18 @@ def findings(machine: Machine, found: tuple[Finding, ...]) -> tuple[WrittenEnd, 
     if not said or _TROUBLE.search(said):
         return ()
     return tuple(WrittenEnd(one.cpu, one.where, said) for one in halted)
+
+
+def before_jump(machine: Machine, found: tuple[Finding, ...]) -> tuple[SaidBefore, ...]:
+    """What the BSP said before it came to the jump to itself that it stands in."""
+    jumps = [one for one in found if isinstance(one, Spinning) and one.self_jump]
+    if machine.traced or not any(one.cpu == machine.bsp_index for one in jumps):
+        return ()
+    if any(isinstance(one, (InHandler, FrameLeft)) for one in found):
+        return ()
+    said = last_words(machine)
+    quiet = not said or _TROUBLE.search(said) or _after_a_fault(machine, machine.bsp_index)
+    return () if quiet else (SaidBefore(machine.bsp_index, said),)
 
 
 def last_words(machine: Machine) -> str:

@@ -119,7 +119,7 @@ def _check_enabled(registers: Registers, instruction: Instruction, xcr0: Optiona
     vector = instruction.vex or instruction.evex
     if vector and mode in (Mode.REAL, Mode.VM86):
         return undefined(f"VEX and EVEX encodings do not exist in {mode.value}")
-    if vector and _uses_vectors(instruction):
+    if vector and uses_vectors(instruction):
         if cr4 is not None and not cr4 & Cr4.OSXSAVE:
             return undefined("CR4.OSXSAVE=0")
         wanted = Xcr0.SSE | Xcr0.AVX
@@ -135,13 +135,13 @@ def _check_enabled(registers: Registers, instruction: Instruction, xcr0: Optiona
             return Refusal(Check.MODE, f"{name}: CR0.EM=1", NM)
     if instruction.sse and cr4 is not None and not cr4 & Cr4.OSFXSR:
         return undefined("CR4.OSFXSR=0")
-    lazy = instruction.sse or instruction.x87 or vector and _uses_vectors(instruction)
+    lazy = instruction.sse or instruction.x87 or vector and uses_vectors(instruction)
     if lazy and cr0 is not None and cr0 & Cr0.TS:
         return Refusal(Check.MODE, f"{name}: CR0.TS=1", NM)
     return None
 
 
-def _uses_vectors(instruction: Instruction) -> bool:
+def uses_vectors(instruction: Instruction) -> bool:
     """False for VEX encodings on general registers (BMI), which need nothing turned on."""
     names = [item.name for item in instruction.operands if isinstance(item, RegisterOperand)]
     return instruction.mnemonic[:1] == "v" or any(name[1:3] == "mm" for name in names)

@@ -209,6 +209,19 @@ class WrittenEnd(Finding):
 
 
 @dataclass(frozen=True)
+class SaidBefore(Finding):
+    """The last line of a kernel that jumps to itself now, and that tells of no trouble."""
+
+    said: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f'the last line on its console or screen is "{self.said}": small kernels and boot sectors end'
+            " so on purpose; so does a wait for a flag that is not volatile, once it is compiled",
+        )
+
+
+@dataclass(frozen=True)
 class SharedStack(Finding):
     """Two CPUs whose stack pointers lie in the same page."""
 

@@ -280,6 +280,21 @@ class GdtLost(Finding):
 
 
 @dataclass(frozen=True)
+class IdtLost(Finding):
+    """The memory at IDTR's base holds something, and nothing like a gate."""
+
+    base: int
+    limit: int
+    first: str  # bytes
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"nothing at the IDT's base {self.base:#x}, up to its limit {self.limit:#x}, looks like a"
+            f" gate; its first bytes that are not 0: {self.first}",
+        )
+
+
+@dataclass(frozen=True)
 class PagesNotLarge(Finding):
     """Neighbouring entries whose pages would be large ones, without PS: taken for tables."""
 

@@ -23,6 +23,7 @@ from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.arrivals import apic_is_off, online_late
 from debug.failures.row import NOT_UP, WAITED, Match, Place, Row, certain, likely, possible
+from debug.x86.page_entries import Reason
 
 _SVR_ENABLE = 1 << 8
 
@@ -68,7 +69,8 @@ def _software_off(evidence: Evidence, explanation: Explanation) -> Optional[Matc
 def _apic_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A page fault at an address that ends like the local APIC's registers."""
     for fault in explanation.all(PageFault):
-        if fault.address & 0xFFFF_F000 == 0xFEE0_0000 and fault.role is Role.DATA:
+        absent = fault.reason in (None, Reason.NOT_PRESENT)
+        if fault.address & 0xFFFF_F000 == 0xFEE0_0000 and fault.role is Role.DATA and absent:
             return certain(fault)
     return None
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Evidence
+from debug.explain import roots
 from debug.explain.findings import (
     CpuDifference,
     FarJumpAstray,
@@ -18,7 +19,7 @@ from debug.explain.findings import (
     StageReached,
 )
 from debug.explain.model import Explanation
-from debug.failures import chapters, roots
+from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
 from debug.x86.page_entries import Reason
 from debug.x86.registers import Cr0

@@ -22,6 +22,8 @@ from debug.explain.model import Explanation
 from debug.failures import chapters
 from debug.failures.row import Certainty, Match, Matcher, Place, Row, certain, likely, told_by
 
+_NOT_SHOWN = "or this CPU lacks the instruction"
+
 
 def _problem(*problems: OpcodeProblem, register: str = "") -> Matcher:
     """A matcher: #UD or #NM with one of `problems`; `register`: a difference to the BSP to cite."""
@@ -57,6 +59,13 @@ def _compat(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
                 continue  # it had not come to the far jump
             return likely(trap)
     return None
+
+
+def _avx(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Where CR4.OSXSAVE is 1 and nobody shows XCR0, the CPU may not have the instruction at all."""
+    found = _problem(OpcodeProblem.AVX_DISABLED, register="cr4.osxsave")(evidence, explanation)
+    shown = any(f.sentence.endswith(_NOT_SHOWN) for f in explanation.all(InvalidOpcode))
+    return replace(found, certainty=Certainty.LIKELY) if found is not None and shown else found
 
 
 def _xcr0(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -134,7 +143,7 @@ ROWS = (
         "Enabling the XSAVE Feature Set and XSAVE-Enabled Features",
         chapters.INTO_C,
         ("FPU-04", "BLD-06"),
-        _problem(OpcodeProblem.AVX_DISABLED, register="cr4.osxsave"),
+        _avx,
         ("ap-avx-too-early",),
     ),
     Row(

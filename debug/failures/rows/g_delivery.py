@@ -216,7 +216,8 @@ ROWS = (
         ("triple fault after sti", "spurious interrupt", "first timer tick kills the AP"),
         "a vector of 32 or more had to be delivered and has no valid gate",
         "the vector has a gate",
-        "load an IDT with gates for every vector that can arrive, then sti; mask the rest",
+        "load an IDT with gates for every vector that can arrive, then sti; mask the rest; if interrupts"
+        " were taken before, find who has cleared the table since",
         "Interrupt Descriptor Table (IDT)",
         chapters.INTERRUPTS,
         ("IRQ-02", "IRQ-03", "IRQ-04", "AP4-06"),
@@ -273,7 +274,7 @@ ROWS = (
         ("gate descriptor is not valid", "triple fault instead of the handler"),
         "the entry is zero, of a type that is no interrupt or trap gate, or not present",
         "the entry is a present interrupt or trap gate",
-        "fill in gates for all 32 exceptions",
+        "fill in gates for all 32 exceptions; if some were taken before, find who has cleared them since",
         "64-Bit Mode IDT",
         chapters.EXCEPTIONS,
         ("IDT-03", "IDT-06", "IDT-12"),

@@ -19,6 +19,7 @@ from debug.explain.findings import (
 from debug.explain.findings.tables import (
     HandlerFaults,
     HandlerUnreachable,
+    IdtLost,
     SharedTss,
     ShiftedFrame,
     TssTruncated,
@@ -122,6 +123,15 @@ def _tss_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Matc
     return _failed(Check.TSS_UNMAPPED)(evidence, explanation)
 
 
+def _no_gates(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The first delivery failed for its gate, and the whole table is none."""
+    failed, lost = explanation.first(DeliveryFailed), explanation.first(IdtLost)
+    checks = (Check.GATE_TYPE, Check.GATE_NOT_PRESENT)
+    if failed is None or lost is None or failed.check not in checks or failed.cpu != lost.cpu:
+        return None
+    return likely(lost, failed)
+
+
 def _shared_tss(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     shared = explanation.all(SharedTss)
     if not shared:
@@ -144,6 +154,21 @@ def _unexpected(evidence: Evidence, explanation: Explanation) -> Optional[Match]
 
 
 ROWS = (
+    Row(
+        "idt-holds-no-gates",
+        "IDTR points to memory that holds something else than gates",
+        Place.DELIVERY,
+        ("gate descriptor is not valid", "dies at an interrupt after some time", "IDT is garbage"),
+        "the IDT's memory is filled, and no entry looks like a gate",
+        "some entry is a gate, or the memory is zeros: a table that nobody filled",
+        "check the base in the operand of LIDT; if interrupts were taken before, find who writes there"
+        " since: lamp writer with the IDT's address",
+        "Interrupt Descriptor Table (IDT)",
+        chapters.INTERRUPTS,
+        (),
+        _no_gates,
+        over=("gate-empty", "interrupt-without-gate", "gate-layout-32", "gate-selector-bad"),
+    ),
     Row(
         "gate-layout-glued",
         "the IDT has 8-byte gates in long mode: two of them are read as one",

@@ -15,6 +15,7 @@ from debug.explain.findings import (
     InHandler,
     PageFault,
     PanicMessage,
+    SaidBefore,
     Spinning,
     StageReached,
     WaitsFor,
@@ -36,6 +37,8 @@ def _self_jump(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
                 return possible(loop, extra=(_GOES_ON,))
             if handler is not None and reached is None:
                 return possible(loop, handler)  # what it was entered for is the cause
+            if (said := explanation.first(SaidBefore, loop.cpu)) is not None:
+                return possible(loop, said)
             return certain(loop, reached)
     return None
 

@@ -14,6 +14,7 @@ from tests.python.evidence_builder import (
     CODE32,
     CODE64,
     DATA,
+    IDT,
     KERNEL,
     KERNEL_PHYSICAL,
     NULL_IDT,
@@ -268,3 +269,65 @@ def test_a_selector_that_was_popped_may_be_no_selector() -> None:
     }  # pop eax; mov ds, ax
     assert loaded("8e d8") == {"data-segment-beyond-gdt": "certain"}
     assert loaded("8e d8", before="5b") == {"data-segment-beyond-gdt": "certain"}  # pop ebx
+
+
+def test_a_level_more_would_map_much_and_is_no_reason() -> None:
+    """A directory of 2 MiB pages looks like a table of 1 GiB pages, one level higher."""
+    machine = Machine()
+    for table, entry in ((0x2F0000, 0x2F1003), (0x2F1000, 0x2F2003), (0x2F2000, 0x83)):
+        machine.ram.write(table, struct.pack("<Q", entry))
+    machine.ram.write(0x5000, bytes.fromhex("a3 00 00 40 00 00 00 00 00"))
+    here = registers(rip=0x5000, rax=0x400000, cr3=0x2F0000, rsp=0x9000, idtr=NULL_IDT)
+    assert "la57-mismatch" not in named(machine.kill(here, 14, 2, 0x400000, cpu=0))[1]
+
+
+def test_a_low_cr3_that_names_tables_is_no_frame_number() -> None:
+    def died(root: bytes) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(0x300, root)
+        machine.ram.write(0x300000, machine.ram.read(0x10000, PAGE) or b"")
+        lost = turned_on(0x300)
+        return named(machine.kill(lost, 14, 0x10, lost.rip))[1]
+
+    assert died(b"")["cr3-frame-number"] == "certain"
+    assert "cr3-frame-number" not in died(struct.pack("<Q", 0x13003))
+
+
+def test_a_jump_to_itself_after_a_last_word_may_be_an_end_on_purpose() -> None:
+    def stands(console: str) -> dict[str, str]:
+        machine = alone("eb fe")
+        machine.console = console
+        return named(machine)[1]
+
+    assert stands("Successfully landed in 32-bit protected mode\n")["endless-jump"] == "possible"
+    assert stands("disk read error\n")["endless-jump"] == "certain"
+    assert stands("")["endless-jump"] == "certain"
+
+
+def test_an_idt_of_garbage_is_none_and_one_of_zeros_was_not_filled() -> None:
+    def died(table: bytes) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(IDT, table)
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, b"\xcc")
+        here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800)
+        return named(machine.kill(here, 3))[1]
+
+    assert died(b"some text, and more of it. " * 152)["idt-holds-no-gates"] == "likely"
+    assert "gate-empty" not in died(b"some text, and more of it. " * 152)
+    assert died(bytes(PAGE)) == {"gate-empty": "certain"}
+    absent = struct.pack("<QQ", 0xFFFF_0E00_0008_8000, 0xFFFF_FFFF)  # P=0
+    assert died(absent * 256) == {"gate-empty": "certain"}
+
+
+def test_what_needs_nothing_turned_on_is_missing_in_the_cpu() -> None:
+    """-march=native compiles BMI2 in, which is encoded as AVX is."""
+
+    def undefined(code: str, cr4: int = 0x620) -> dict[str, str]:
+        machine = Machine()
+        machine.ram.write(KERNEL_PHYSICAL + 0x5000, bytes.fromhex(code))
+        here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, cr4=cr4, idtr=NULL_IDT)
+        return named(machine.kill(here, 6))[1]
+
+    assert undefined("c4 e2 fa f7 c8") == {"instruction-unsupported": "likely"}  # sarx
+    assert undefined("c5 fc 77") == {"avx-not-enabled": "certain"}  # vzeroall
+    assert undefined("c5 fc 77", cr4=0x40620) == {"avx-not-enabled": "likely"}
