@@ -339,6 +339,17 @@ def test_no_compiler_makes_the_instruction_that_raises_br(say: Say) -> None:
     assert "no-code-at-rip" not in causes(say(raised(4)))
 
 
+@pytest.mark.parametrize(
+    "idt, certainty",
+    [("00105120 000007ff", "possible"), ("00105120 0000002f", None), ("00000000 000003ff", None)],
+)
+def test_the_error_code_refuses_the_exceptions_own_gate(
+    say: Say, idt: str, certainty: Optional[str]
+) -> None:
+    text = raised(6).replace("IDT=     00000000 0000ffff", f"IDT=     {idt}")
+    assert causes(say(text)).get("gate-empty") == certainty
+
+
 def test_a_gate_that_bochs_refuses_is_possible_and_no_more(say: Say) -> None:
     found = causes(say(bochs("interrupt(): gate.type(9) != {5,6,7,14,15}")))
     assert found["gate-empty"] == "possible"
