@@ -184,7 +184,7 @@ def _shown(cpus: tuple[Cpu, ...], code: str) -> tuple[Fragment, ...]:
     """The bytes around RIP that QEMU prints behind `Code=`, of the one CPU that was dumped."""
     before, mark, after = code.partition("<")
     at = linear_pc(cpus[0].registers) if len(cpus) == 1 else None
-    if not mark or at is None or "?" in code:
+    if not mark or at is None or "?" in code or "<" in after:
         return ()
     prefix = bytes.fromhex(before.replace(" ", ""))
     data = prefix + bytes.fromhex(after.replace(">", "").replace(" ", ""))

@@ -9,6 +9,7 @@ from typing import Iterator, Optional
 from debug.evidence import GENERAL, Cpu, EventKind, ExceptionEvent, Registers
 from debug.explain import chain
 from debug.explain.context import Machine
+from debug.explain.observed import refused_gate
 from debug.x86.exceptions import INNOCENT, PF
 from debug.x86.modes import Mode, mode_of, privilege, stack_width
 from debug.x86.registers import Cr0
@@ -36,6 +37,7 @@ class Moment:
     died: bool = False
     before: tuple[ExceptionEvent, ...] = ()  # earlier events of this CPU, the newest last
     words: tuple[str, ...] = ()  # what the emulator said, in order
+    refused: Optional[int] = None  # the gate that the error code of what followed refuses
 
     def get(self, name: str) -> Optional[int]:
         """A register of that moment."""
@@ -155,7 +157,13 @@ def _recorded(
         chain.died(machine),
         before,
         words,
+        _refused(first, links[links.index(first) + 1 :]),
     )
+
+
+def _refused(first: ExceptionEvent, rest: tuple[ExceptionEvent, ...]) -> Optional[int]:
+    code = rest[0].error_code if rest else None
+    return None if code is None else refused_gate(first, rest[0])
 
 
 def _words(events: list[ExceptionEvent]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ def findings(moment: Moment) -> Iterator[Evident]:
     """The facts about tables and selectors, most telling first."""
     for one in (
         _gate(moment),
+        _own_gate(moment),
         _gdt_null(moment),
         _gdt_astray(moment),
         _gdt_replaced(moment),
@@ -61,6 +62,21 @@ def _gate(moment: Moment) -> Optional[Evident]:
         " not valid"
     )
     return Evident(moment.cpu, Clue.GATE_MISSING, Proof.ALONE, (line,))
+
+
+def _own_gate(moment: Moment) -> Optional[Evident]:
+    """The error code of what followed names the gate of the exception itself."""
+    number, table = moment.vector, moment.registers.idtr
+    if number is None or number >= 32 or moment.refused != number or table is None:
+        return None
+    size = 16 if moment.mode.long else 8
+    if number * size + size - 1 > table.limit or not table.base or not moment.mode.protected:
+        return None  # no IDT, the BIOS's vectors, or a short one: other rows say so
+    line = (
+        f"the error code of what followed refuses gate {number} of the IDT at {table.base:#x}: it is"
+        " empty or not valid"
+    )
+    return Evident(moment.cpu, Clue.GATE_EMPTY, Proof.HINT, (line,))
 
 
 def _gdt_null(moment: Moment) -> Optional[Evident]:

@@ -213,7 +213,8 @@ def test_kvm_is_not_blamed_for_a_cpu_that_left_its_code(say: Say) -> None:
     zeros = " ".join(["af"] * 20 + ["<00>"] + ["00"] * 40)
     assert causes(say(kvm(CANNOT, eip=0x1000, esp=0, base=0x9F000, code=zeros))) == astray
     code = " ".join(["af"] * 20 + ["<0f>", "01", "c1"] + ["90"] * 40)
-    assert "executing-zeros" not in causes(say(kvm(CANNOT, code=code)))
+    for other in (code, "00 <00> <00> 00", "?? <00> 00", zeros.replace("<00>", "00")):
+        assert "executing-zeros" not in causes(say(kvm(CANNOT, code=other)))
 
 
 def test_a_state_that_kvm_refuses_is_an_end(say: Say) -> None:
@@ -336,6 +337,17 @@ def raised(vector: int) -> str:
 def test_no_compiler_makes_the_instruction_that_raises_br(say: Say) -> None:
     assert causes(say(raised(5)))["no-code-at-rip"] == "likely"
     assert "no-code-at-rip" not in causes(say(raised(4)))
+
+
+@pytest.mark.parametrize(
+    "idt, certainty",
+    [("00105120 000007ff", "possible"), ("00105120 0000002f", None), ("00000000 000003ff", None)],
+)
+def test_the_error_code_refuses_the_exceptions_own_gate(
+    say: Say, idt: str, certainty: Optional[str]
+) -> None:
+    text = raised(6).replace("IDT=     00000000 0000ffff", f"IDT=     {idt}")
+    assert causes(say(text)).get("gate-empty") == certainty
 
 
 def test_a_gate_that_bochs_refuses_is_possible_and_no_more(say: Say) -> None:
