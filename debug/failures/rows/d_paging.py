@@ -164,7 +164,7 @@ def _present_bit(evidence: Evidence, explanation: Explanation) -> Optional[Match
         return None
     entry = fault.entry
     filled = entry & _RW and (entry & _FRAME or entry & _PS) and not entry & (_P | _UPPER)
-    if not entry & 0xFFF and fault.depth > 1:
+    if entry and not entry & 0xFFF and fault.depth > 1:
         # The address of the next table, and no flags.
         filled = any(roots.built(evidence, entry, size) for size in (8, 4))
     if not filled or _garbage(evidence, fault) or not explanation.chain:
