@@ -44,7 +44,7 @@ class Vector:
     """One vector of the IDT."""
 
     number: int
-    mnemonic: str  # "#PF"; "INT 0x20" from 32 on
+    mnemonic: str  # "#PF"; "interrupt 0x20" from 32 on
     name: str
     kind: Class
     severity: Severity
@@ -88,7 +88,8 @@ def _table() -> tuple[Vector, ...]:
             row = (f"vector {number}", "reserved vector", fault, benign, False)
             table.append(Vector(number, *row))
         else:
-            text = (f"INT {number:#04x}", "interrupt", Class.INTERRUPT, benign, False)
+            name = "of a device, an IPI or an instruction"
+            text = (f"interrupt {number:#04x}", name, Class.INTERRUPT, benign, False)
             table.append(Vector(number, *text))
     return tuple(table)
 

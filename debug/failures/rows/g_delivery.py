@@ -223,6 +223,7 @@ ROWS = (
         ("IRQ-02", "IRQ-03", "IRQ-04", "AP4-06"),
         _interrupt_without_handler,
         ("irq-beyond-idt",),
+        over=("idt-limit-too-small", "gate-empty"),
     ),
     Row(
         "idt-missing",
