@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,12 @@ settings.register_profile(
     "lamppost", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("lamppost")
+
+# A shell without job control starts what it puts into the background with these ignored, and every
+# program that a test starts would be deaf to Ctrl-C.
+for deaf in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(deaf) is signal.SIG_IGN:
+        signal.signal(deaf, signal.default_int_handler if deaf is signal.SIGINT else signal.SIG_DFL)
 
 MARKS = {"emulator": "boots QEMU or Bochs"}
 BUILD_LIMIT = 300  # seconds

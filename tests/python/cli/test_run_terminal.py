@@ -11,7 +11,7 @@ import subprocess
 import termios
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -67,14 +67,30 @@ class Terminal:
 
 
 @pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals; what a failed test leaves in one is ended."""
+    terminals: list[Terminal] = []
+
+    def one(*words: str) -> Terminal:
+        terminals.append(Terminal(Scene(tmp_path), *words))
+        return terminals[-1]
+
+    yield one
+    for terminal in terminals:
+        if terminal.child.poll() is None:
+            terminal.child.terminate()  # it ends its QEMU
+            terminal.child.wait(LIMIT)
+
+
+@pytest.fixture
 def image(tmp_path: Path) -> Path:
     return boot_sector(tmp_path, "serial.asm", "GUEST=1")
 
 
 def test_keys_go_to_the_serial_port_and_ctrl_c_ends_with_a_report(
-    image: Path, tmp_path: Path
+    image: Path, opened: Callable[..., Terminal]
 ) -> None:
-    terminal = Terminal(Scene(tmp_path), *qemu(image, "-serial", "stdio"))
+    terminal = opened(*qemu(image, "-serial", "stdio"))
     terminal.until(b"ready")
     terminal.type(b"x\r")
     terminal.until(b"78 0d")  # unchanged: a raw terminal
@@ -84,9 +100,11 @@ def test_keys_go_to_the_serial_port_and_ctrl_c_ends_with_a_report(
     assert b"03" not in terminal.said.split(b"78 0d")[1].split(b"\n")[0]
 
 
-def test_with_mon_stdio_ctrl_c_goes_to_the_guest(image: Path, tmp_path: Path) -> None:
+def test_with_mon_stdio_ctrl_c_goes_to_the_guest(
+    image: Path, opened: Callable[..., Terminal]
+) -> None:
     words = qemu(image, "-serial", "mon:stdio", *EXIT_DEVICE)
-    terminal = Terminal(Scene(tmp_path), *words)
+    terminal = opened(*words)
     terminal.until(b"ready")
     terminal.type(b"\x03")
     terminal.until(b"03")
@@ -94,9 +112,11 @@ def test_with_mon_stdio_ctrl_c_goes_to_the_guest(image: Path, tmp_path: Path) ->
     assert terminal.end() == ExitCode.HEALTHY
 
 
-def test_a_machine_at_a_terminal_is_not_stopped_for_being_idle(image: Path, tmp_path: Path) -> None:
+def test_a_machine_at_a_terminal_is_not_stopped_for_being_idle(
+    image: Path, opened: Callable[..., Terminal]
+) -> None:
     """It polls for a key: no register changes, and it is not for a clock to end it."""
-    terminal = Terminal(Scene(tmp_path), *qemu(image, "-serial", "stdio", *EXIT_DEVICE))
+    terminal = opened(*qemu(image, "-serial", "stdio", *EXIT_DEVICE))
     terminal.until(b"ready")
     time.sleep(4)  # twice what is called idle
     assert terminal.child.poll() is None
