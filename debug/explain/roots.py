@@ -29,12 +29,14 @@ def empty(evidence: Evidence, cr3: int) -> bool:
 def built(evidence: Evidence, cr3: int, size: int = 8) -> bool:
     """Whether every entry of the root, of `size` bytes each, is 0 or may be one, and some are present.
 
-    The BIOS's vectors at address 0 name no RAM.
+    The BIOS's vectors at address 0 name no RAM (of which a stub says that it is all zeros), and most
+    of them the same page.
     """
     filled = [entry for entry in _entries(evidence, cr3, size) or () if entry]
     present = [entry for entry in filled if entry & _P]
     if not present or len(present) * 2 < len(filled):
         return False
-    return not any(entry & _UPPER for entry in present) and all(
-        evidence.memory.read(entry & _FRAME, 1) is not None for entry in present if not entry & _PS
-    )
+    named = [entry & _FRAME for entry in present if not entry & _PS]
+    if any(entry & _UPPER for entry in present) or len(set(named)) * 2 < len(named):
+        return False
+    return all(evidence.memory.read(frame, 1) is not None for frame in named)

@@ -51,10 +51,13 @@ def _stale_segments(explanation: Explanation, fault: PageFault) -> bool:
     return any(trap.kind is ModeTrapKind.STALE_SEGMENTS for trap in traps)
 
 
+_OF_8_BYTES = ("PML", "PDPT")  # levels that 32-bit paging does not have
+
+
 def _cr3_zero(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for fault in explanation.all(PageFault):
         if fault.cr3 == 0 and fault.paging and not fault.walk_succeeds:
-            if roots.built(evidence, 0, 8 if fault.level.startswith("PML") else 4):
+            if roots.built(evidence, 0, 8 if fault.level.startswith(_OF_8_BYTES) else 4):
                 return None  # some kernels have their tables there
             if _stale_segments(explanation, fault):
                 return likely(fault, extra=("CR3 is 0",))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind, Registers, TableRegister
+from debug.explain import roots
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     CODE32,
@@ -23,6 +24,7 @@ from tests.python.evidence_builder import (
     STACKS,
     TRAMPOLINE,
     Machine,
+    Ram,
     registers,
     segment,
 )
@@ -247,6 +249,21 @@ def test_page_tables_may_lie_at_0() -> None:
     assert list(died(struct.pack("<I", 0x1003)))[0] == "page-fault-undelivered"
     assert died(struct.pack("<4I", *(0xF000FF53,) * 4))["cr3-zero"] == "certain"
     assert died(bytes(16))["cr3-zero"] == "certain"
+
+
+def test_vectors_at_0_are_no_tables_where_a_stub_reads_zeros_behind_the_ram() -> None:
+    class Stub(Ram):
+        def read(self, physical: int, length: int) -> bytes:
+            return super().read(physical, length) or bytes(length)
+
+    vectors = struct.pack("<8I", *(0xF000FF53,) * 6, 0xF000E987, 0xF000FEA5)
+    for entry_size in (4, 8):
+        evidence = Machine().evidence()
+        memory = Stub()
+        memory.write(0, vectors)
+        assert not roots.built(replace(evidence, memory=memory), 0, entry_size)
+        memory.write(0, struct.pack("<4Q", 0x1003, 0x2003, 0x83, 0))
+        assert roots.built(replace(evidence, memory=memory), 0, entry_size)
 
 
 def test_an_entry_with_an_address_and_no_flags_lacks_its_present_bit() -> None:
