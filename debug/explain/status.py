@@ -20,6 +20,7 @@ from debug.explain.findings import (
     InterruptStorm,
     KernelAbsent,
     KernelGaveUp,
+    LongModeMissing,
     OnlyFirmware,
     OutsideMemory,
     PanicMessage,
@@ -90,6 +91,9 @@ def _missing(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     undecided = sum(1 for view in views if view.arrived is None)
     if expected is not None and views and arrived + undecided < expected:
         return True
+    short = {f.cpu for f in findings if isinstance(f, LongModeMissing) and f.as_bsp}
+    if any(view.arrived is None and view.index in short for view in views):
+        return True  # it executes, in a mode in which it can't be in the kernel
     taken = {f.cpu for f in findings if isinstance(f, InitAfterSipi)}
     if any(v.index in taken and v.state is CpuState.WAITING_FOR_SIPI for v in views):
         return True
@@ -116,7 +120,8 @@ _LOST = (ExecutingFiller, OutsideMemory)
 
 def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...]) -> Status:
     """The observer stopped the machine, or only looked: healthy, hanging, or unknown."""
-    if any(isinstance(f, PortPolled) and f.input for f in findings):
+    lost = any(isinstance(f, _LOST) for f in findings)
+    if not lost and any(isinstance(f, PortPolled) and f.input for f in findings):
         return Status.HEALTHY  # it waits for a person
     ended = {f.cpu for f in findings if isinstance(f, WrittenEnd)}
     if any(

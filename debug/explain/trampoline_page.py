@@ -35,6 +35,7 @@ _LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits a
 _VECTORS = 0x500  # the BIOS's vectors and data end below
 _ROMS, _BEHIND = 0xC0000, 128  # where ROMs begin; bytes of code before a far jump
 _POINTER, _DESCRIPTORS = 6, 16  # bytes of a pseudo-descriptor; of a null entry and one more
+_FIELDS = 64  # bytes that a kernel fills in behind a short copy; more is the image itself
 _NEAR = 8  # bytes before a pseudo-descriptor that are not there either
 
 
@@ -224,8 +225,9 @@ def ends_early(machine: Machine) -> tuple[PageEndsEarly, ...]:
             continue
         operand = int.from_bytes(data[at + 3 : at + 5], "little") % PAGE
         base = int.from_bytes(data[operand + 2 : operand + 6], "little")
-        around = data[max(operand - _NEAR, 0) : operand + _POINTER]  # fields may follow it
-        if at < operand and not any(around):
+        around = data[max(operand - _NEAR, 0) : operand + _POINTER]
+        behind = sum(1 for byte in data[operand + _POINTER :] if byte)
+        if at < operand and not any(around) and behind <= _FIELDS:
             found.append(PageEndsEarly(None, page, "the pseudo-descriptor", operand))
         elif at < base - page < PAGE and not any(data[base - page :][:_DESCRIPTORS]):
             found.append(PageEndsEarly(None, page, "the GDT", base - page))

@@ -63,12 +63,16 @@ def truncated(**values: object) -> Machine:
     return machine.stop(registers("prot32", rip=CODE, idtr=NULL_IDT, **values), moved=True)
 
 
-def loads_from_page(data: bytes) -> Machine:
-    """`lgdt [0x90]` of the AP's page loaded what is there, and the far jump was refused."""
+def loads_from_page(data: bytes, behind: bytes = b"") -> Machine:
+    """`lgdt [0x90]` of the AP's page loaded what is there, and the far jump was refused.
+
+    From 0xc0 on there is no more than `behind`.
+    """
     machine = at(bytes.fromhex("66 ea 80 80 00 00 08 00"), *IN_PROTECTED, place=TRAMPOLINE + 0x40)
     machine.ram.write(TRAMPOLINE, bytes.fromhex("0f 01 16 90 00"))
-    machine.ram.write(TRAMPOLINE + 0x80, bytes(0x40))
+    machine.ram.write(TRAMPOLINE + 0x80, bytes(PAGE - 0x80))
     machine.ram.write(TRAMPOLINE + 0x90, data)
+    machine.ram.write(TRAMPOLINE + 0xC0, behind)
     gdtr = TableRegister(int.from_bytes(data[2:], "little"), int.from_bytes(data[:2], "little"))
     regs = registers("prot16", rip=0x40, gdtr=gdtr, idtr=NULL_IDT)
     return machine.kill(regs, 13, 8)
@@ -189,6 +193,13 @@ CASES = (
         "likely",
         lambda: loads_from_page(bytes(6)),
         lambda: loads_from_page(struct.pack("<HI", 0x1F, 0x200000)),
+    ),
+    # The image goes on behind the zeros: it is whole, and the operand's address is wrong.
+    Case(
+        "trampoline-incomplete",
+        "likely",
+        lambda: loads_from_page(bytes(6), bytes(range(1, 49))),
+        lambda: loads_from_page(bytes(6), bytes(range(1, 251))),
     ),
     Case(
         "trampoline-incomplete",
