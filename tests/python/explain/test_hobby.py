@@ -94,6 +94,19 @@ def test_what_was_polled_before_is_not_what_is_waited_for() -> None:
     assert any("waits for input" in note for note in diagnose(key.evidence()).explanation.notes)
 
 
+def test_a_key_that_is_waited_for_excuses_no_cpu_that_is_lost() -> None:
+    def beside(here: Registers) -> str:
+        machine = bsp_at("ec a8 01 74 fb", rdx=0x64)
+        machine.ap = replace(machine.ap, registers=here, halted=False, moved=True)
+        return named(machine)[0]
+
+    cr3 = Machine().bsp.registers.get("cr3") or 0
+    short = registers("prot32", rip=KERNEL_PHYSICAL, cs=FLAT, cr0=0x80000011, cr3=cr3, efer=0)
+    assert beside(Machine().ap.registers) == "healthy"
+    assert beside(short) == "missing-cpu"
+    assert beside(registers(rip=KERNEL + 0x8000)) == "hang"  # zeros
+
+
 def test_a_port_that_a_function_is_given_is_what_the_loop_reads() -> None:
     inb = "89 fa ec c3"  # mov edx, edi; in al, dx; ret
     for port, word in ((0x64, True), (0x1F7, False)):
