@@ -176,8 +176,10 @@ def page_contents(machine: Machine, page: int) -> Optional[Contents]:
     if not 0 <= page < 1 << 20:
         return None
     data = machine.physical(page, 8)
-    if data is None or (contents := filler(data)) is not None:
-        return contents if data is not None else None
+    if data is None:
+        return None
+    if (contents := filler(data)) is not None:
+        return contents
     return Contents.LOADER if reads_disk(machine.physical(page, PAGE) or data) else None
 
 

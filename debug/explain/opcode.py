@@ -78,7 +78,9 @@ def _problem(
         if instruction.kind is Kind.XSETBV:
             return OpcodeProblem.XSETBV_DISABLED, said or "xsetbv with CR4.OSXSAVE=0"
         if vex and mode_of(registers) is not Mode.REAL:
-            return OpcodeProblem.AVX_DISABLED, said or f"{instruction.mnemonic}: {_NOT_SHOWN}"
+            if said:
+                return OpcodeProblem.AVX_DISABLED, said
+            return OpcodeProblem.AVX_NOT_SHOWN, f"{instruction.mnemonic}: {_NOT_SHOWN}"
         if instruction.kind is Kind.LOAD_SEGMENT and instruction.text.startswith("mov cs"):
             return OpcodeProblem.MOV_CS, "mov to CS does not exist; a far jump loads CS"
     filler = describe_bytes(data)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Iterator
+
 from debug.evidence import Registers
 from debug.explain.context import PAGE, Machine
 from debug.x86.modes import code_width
@@ -20,12 +22,9 @@ def taken(machine: Machine, registers: Registers) -> int:
     if rsp is None or width not in (32, 64):
         return 0
     code, opcode = _before(machine, registers), _SUB_RSP if width == 64 else _SUB_ESP
-    at = code.rfind(opcode)
-    while at >= 0:
-        size = int.from_bytes(code[at + len(opcode) :][:4], "little")
+    for size in _operands(code, opcode, 4):
         if PAGE <= size < _LARGEST and _stack_ends_at(machine, registers, rsp + size):
             return size
-        at = code.rfind(opcode, 0, at)
     rbp = registers.get("rbp")
     if rbp is not None and PAGE <= rbp - rsp < _LARGEST and _stack_ends_at(machine, registers, rbp):
         return rbp - rsp  # an array whose size is known at run time
@@ -44,15 +43,20 @@ def loaded(machine: Machine, registers: Registers) -> bool:
         return False
     forms = ((_MOV_RSP, 8), (_MOV_RSP32, 4), (_MOV_ESP, 4))
     for opcode, size in forms:
-        at = code.rfind(opcode)
-        while at >= 0:
-            value = int.from_bytes(code[at + len(opcode) :][:size], "little")
+        for value in _operands(code, opcode, size):
             if opcode is _MOV_RSP32 and value >> 31:
                 value |= 0xFFFF_FFFF << 32
             if 0 <= value - rsp <= _PUSHED:
                 return True
-            at = code.rfind(opcode, 0, at)
     return False
+
+
+def _operands(code: bytes, opcode: bytes, size: int) -> Iterator[int]:
+    """What stands behind each place of an opcode, the last one first."""
+    at = code.rfind(opcode)
+    while at >= 0:
+        yield int.from_bytes(code[at + len(opcode) :][:size], "little")
+        at = code.rfind(opcode, 0, at)
 
 
 def _before(machine: Machine, registers: Registers) -> bytes:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
@@ -13,7 +12,7 @@ from debug.explain import trampoline_page
 from debug.explain.callers import caller_of
 from debug.explain.clocks import clock_of
 from debug.explain.code import filler_at, in_wait_loop
-from debug.explain.context import LOW_MEMORY, PAGE, Machine
+from debug.explain.context import LOW_MEMORY, PAGE, VIDEO_MEMORY, Machine
 from debug.explain.findings import (
     BspInFirmware,
     Contents,
@@ -37,7 +36,6 @@ from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Cr0, Rflags
 
 MASK32 = (1 << 32) - 1
-_VIDEO = range(0xA0000, 0xC0000)
 _VECTORS = 0x500  # bytes of the BIOS's vectors and data
 _RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
 _PARKING_STAGES = (stage.AP_ABANDONED, stage.AP_UNKNOWN, stage.STOPPED)
@@ -263,7 +261,7 @@ def _place(machine: Machine, cpu: Cpu, rip: Optional[int]) -> list[Finding]:
     contents = filler_at(machine, registers)
     if contents is not None:
         return [ExecutingFiller(cpu.index, rip, contents, code_width(registers) or 0)]
-    if not machine.has_memory and rip in _VIDEO and registers.cpl in (0, None):
+    if not machine.has_memory and rip in VIDEO_MEMORY and registers.cpl in (0, None):
         return [OutsideMemory(cpu.index, rip, video=True)]
     walk = machine.linear(registers).walk(rip)
     if walk is not None and walk.physical is not None:
@@ -313,8 +311,10 @@ def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[St
         )
     grown = stack_origin.taken(machine, registers) if mapped is False and not given else 0
     told = mapped is False and stack_origin.loaded(machine, registers)
-    found = StackState(cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source)
-    return replace(found, guard_hit=guard or bool(grown), taken=grown, loaded=told)
+    guard = guard or bool(grown)
+    return StackState(
+        cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source, grown, told
+    )
 
 
 def _used(machine: Machine, registers: Registers, rsp: int) -> bool:

@@ -124,8 +124,8 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     if not lost and any(isinstance(f, PortPolled) and f.input for f in findings):
         return Status.HEALTHY  # it waits for a person
     ended = {f.cpu for f in findings if isinstance(f, WrittenEnd)}
-    if any(
-        isinstance(f, (InterruptFlood, InterruptStorm, NoInterruptComes, Spinning, *_LOST))
+    if lost or any(
+        isinstance(f, (InterruptFlood, InterruptStorm, NoInterruptComes, Spinning))
         or isinstance(f, HaltedForever)
         and f.cpu not in ended
         or isinstance(f, InService)

@@ -268,12 +268,12 @@ def decode_descriptor(data: bytes, long_mode: bool = False) -> Descriptor:
     high = int.from_bytes(data[8:16], "little") if long_mode else 0
     flags = low >> 32 & FLAGS
     if not is_system(low):
-        return SegmentDescriptor(low, _base(low), _limit(low), flags)
+        return SegmentDescriptor(low, low_base(low), _limit(low), flags)
     kind = low >> 40 & 0xF
     raw = low | high << 64 if long_mode else low
     system = (_SYSTEM_LONG if long_mode else _SYSTEM).get(kind)
     if system is not None:
-        base = _base(low) | (high & 0xFFFF_FFFF) << 32
+        base = low_base(low) | (high & 0xFFFF_FFFF) << 32
         return SystemDescriptor(raw, system, base, _limit(low), flags, high >> 40 & 0x1F)
     gate = (_GATES_LONG if long_mode else _GATES).get(kind)
     if gate is None:
@@ -300,7 +300,8 @@ def _gate(raw: int, gate: GateType, access: int, long_mode: bool) -> Gate:
     )
 
 
-def _base(low: int) -> int:
+def low_base(low: int) -> int:
+    """Bits 31:0 of the base in a segment's or a TSS's descriptor, of which these are the first 8 bytes."""
     return low >> 16 & 0xFF_FFFF | low >> 32 & 0xFF00_0000
 
 

@@ -15,6 +15,8 @@ from debug.x86.modes import PagingMode
 from debug.x86.registers import named_bits
 
 ARCHITECTURAL_MAXPHYADDR = 52  # bits: no CPU has more
+FRAME = 0x000F_FFFF_FFFF_F000  # an entry's address
+IGNORED_HIGH = 0x7FF0_0000_0000_0000  # bits of an entry that software uses at most, NX apart
 
 
 class Reason(Enum):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Iterator, Optional
 
 from debug.explain.clues.moment import PAGE, Moment
+from debug.explain.context import VIDEO_MEMORY
 from debug.explain.findings.evident import Clue, Evident, Proof
 from debug.x86.canonical import is_canonical
 from debug.x86.exceptions import GP, PF, UD, PageFaultCode
@@ -16,7 +17,6 @@ _IVT = range(0xF000_0000, 0xF001_0000)  # F000:xxxx, a vector into the BIOS, rea
 _IVT_END = 0x400
 _FIELD = 0x1000  # a field of a structure lies within this of its pointer
 _RAN = 16 * PAGE  # how far a slide over zeros is believed
-_SCREEN = range(0xA0000, 0xC0000)
 _DEVICES = range(0xE000_0000, 0xFF00_0000)  # where a PC's PCI devices and APICs are put
 _ONLY_DEVICES = 0xFC00_0000  # 32-bit kernels have heaps and maps of their own below
 _BAR = 1 << 20  # the alignment of a frame buffer or another large device region
@@ -172,7 +172,12 @@ def _gdt_at_zero(moment: Moment) -> Optional[Evident]:
 def _video(moment: Moment) -> Optional[Evident]:
     """The kernel reaches for the screen of a PC's VGA, and these tables do not map it."""
     address = moment.address
-    if address is None or address not in _SCREEN or moment.fetch or moment.error(_P) is not False:
+    if (
+        address is None
+        or address not in VIDEO_MEMORY
+        or moment.fetch
+        or moment.error(_P) is not False
+    ):
         return None
     if moment.cpl != 0 or 0 <= address - (moment.get("rsp") or 0) + 64 < PAGE:
         return None

@@ -130,6 +130,7 @@ class OpcodeProblem(Enum):
     FPU_EMULATED = "fpu-emulated"  # CR0.EM=1
     FPU_LOCKED = "fpu-locked"  # #NM: CR0.TS=1
     AVX_DISABLED = "avx-disabled"  # CR4.OSXSAVE=0 or XCR0
+    AVX_NOT_SHOWN = "avx-not-shown"  # XCR0, or the CPU: nobody shows which
     XSETBV_DISABLED = "xsetbv-disabled"
     UD2 = "ud2"
     MOV_CS = "mov-cs"

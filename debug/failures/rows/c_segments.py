@@ -11,6 +11,7 @@ from debug.explain.findings.evident import Clue, Evident
 from debug.explain.model import Explanation
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely
+from debug.x86.descriptors import low_base
 from debug.x86.refusals import Check
 
 _LOADS = (SelectorUse.LOAD_SS, SelectorUse.LOAD_DATA)
@@ -36,11 +37,6 @@ _POPPED = (
 )
 
 
-def _task_base(descriptor: int) -> int:
-    """The low half of the base in the first 8 bytes of a TSS descriptor."""
-    return descriptor >> 16 & 0xFFFFFF | descriptor >> 56 << 24
-
-
 def _holders(evidence: Evidence, fault: SelectorFault) -> tuple[int, ...]:
     """The CPUs whose TR holds the TSS that LTR refused as busy."""
     found = []
@@ -48,7 +44,7 @@ def _holders(evidence: Evidence, fault: SelectorFault) -> tuple[int, ...]:
         task = cpu.registers.segments.get("tr")
         if task is None or not task.selector & 0xFFFC or not task.base:
             continue
-        base = _task_base(fault.descriptor) if fault.descriptor is not None else task.base
+        base = low_base(fault.descriptor) if fault.descriptor is not None else task.base
         if task.selector == fault.selector & ~3 and task.base & 0xFFFF_FFFF == base & 0xFFFF_FFFF:
             found.append(cpu.index)
     return tuple(found)

@@ -21,7 +21,7 @@ from debug.explain.findings import (
 from debug.explain.model import Explanation
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
-from debug.x86.page_entries import Reason
+from debug.x86.page_entries import FRAME, IGNORED_HIGH, EntryFlag, Reason
 from debug.x86.registers import Cr0
 
 LOW = 1 << 32  # identity maps for bring-up lie below
@@ -155,9 +155,7 @@ def _reason(*reasons: Reason) -> Matcher:
     return match
 
 
-_FRAME = 0x000F_FFFF_FFFF_F000  # an entry's address
-_P, _RW, _PS = 1 << 0, 1 << 1, 1 << 7
-_UPPER = 0x7FF0_0000_0000_0000  # bits of an entry that software uses at most, NX apart
+_P, _RW, _PS = (int(flag) for flag in (EntryFlag.P, EntryFlag.RW, EntryFlag.PS))
 
 
 def _present_bit(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -166,7 +164,7 @@ def _present_bit(evidence: Evidence, explanation: Explanation) -> Optional[Match
     if fault is None or fault.reason is not Reason.NOT_PRESENT or fault.entry is None:
         return None
     entry = fault.entry
-    filled = entry & _RW and (entry & _FRAME or entry & _PS) and not entry & (_P | _UPPER)
+    filled = entry & _RW and (entry & FRAME or entry & _PS) and not entry & (_P | IGNORED_HIGH)
     if entry and not entry & 0xFFF and fault.depth > 1:
         # The address of the next table, and no flags.
         filled = any(roots.built(evidence, entry, size) for size in (8, 4))
@@ -182,7 +180,7 @@ def _garbage(evidence: Evidence, fault: PageFault) -> bool:
     """Whether the entry that was refused names an address where there is no RAM: it is none."""
     if fault.entry is None or evidence.memory.read(0x1000, 1) is None:
         return False
-    return evidence.memory.read(fault.entry & _FRAME, 1) is None
+    return evidence.memory.read(fault.entry & FRAME, 1) is None
 
 
 def _not_tables(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -22,8 +22,6 @@ from debug.explain.model import Explanation
 from debug.failures import chapters
 from debug.failures.row import Certainty, Match, Matcher, Place, Row, certain, likely, told_by
 
-_NOT_SHOWN = "or this CPU lacks the instruction"
-
 
 def _problem(*problems: OpcodeProblem, register: str = "") -> Matcher:
     """A matcher: #UD or #NM with one of `problems`; `register`: a difference to the BSP to cite."""
@@ -63,9 +61,11 @@ def _compat(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 def _avx(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """Where CR4.OSXSAVE is 1 and nobody shows XCR0, the CPU may not have the instruction at all."""
-    found = _problem(OpcodeProblem.AVX_DISABLED, register="cr4.osxsave")(evidence, explanation)
-    shown = any(f.sentence.endswith(_NOT_SHOWN) for f in explanation.all(InvalidOpcode))
-    return replace(found, certainty=Certainty.LIKELY) if found is not None and shown else found
+    off = _problem(OpcodeProblem.AVX_DISABLED, register="cr4.osxsave")(evidence, explanation)
+    hidden = _problem(OpcodeProblem.AVX_NOT_SHOWN, register="cr4.osxsave")(evidence, explanation)
+    if off is not None or hidden is None:
+        return off
+    return replace(hidden, certainty=Certainty.LIKELY)
 
 
 def _xcr0(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
