@@ -23,7 +23,10 @@ _CHARDEVS = frozenset(
 _REFUSED = {
     "daemonize": "takes the machine out of the observer's hands",
     "preconfig": "holds the machine back until somebody configures it by QMP",
+    "incoming": "holds the machine back until another QEMU sends its state",
 }
+_SERVER = re.compile(r",server(=on)?(,|$)")
+_NO_WAIT = re.compile(r",(wait=off|nowait)(,|$)")
 _WINDOWS = frozenset(("gtk", "sdl", "curses", "cocoa"))
 _DISPLAYS = {"display", "nographic", "vnc", "curses", "sdl", "spice", "gtk"}
 
@@ -116,6 +119,10 @@ def scan(argv: Sequence[str]) -> Found:
                 debugcon = "device"
         if name in _CHARDEVS and re.match(r"(mon:|chardev:)?stdio\b", value):
             stdio.append(value)
+        if name in _CHARDEVS - {"gdb"} and _SERVER.search(value) and not _NO_WAIT.search(value):
+            raise CommandLineError(
+                f"-{name} {value} holds the machine back until somebody connects: add ,wait=off"
+            )
         if name in _FREE_VALUES:
             index += 1
     for option, why in _REFUSED.items():

@@ -86,6 +86,25 @@ def test_what_cant_be_observed_is_refused() -> None:
         plan([], ADD)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-qmp", "unix:/private/q,server=on"),
+        ("-serial", "tcp::4444,server"),
+        ("-monitor", "telnet::4445,server,nodelay"),
+        ("-chardev", "socket,id=c,path=/private/c,server=on"),
+        ("-incoming", "defer"),
+    ],
+)
+def test_what_holds_the_machine_back_is_refused(words: tuple[str, str]) -> None:
+    with pytest.raises(CommandLineError, match="holds the machine back"):
+        launch(*words)
+    if words[0] != "-incoming":
+        for off in ("wait=off", "nowait"):
+            assert launch(words[0], f"{words[1]},{off}").starts_itself
+    launch("-gdb", "unix:/private/g,server=on")
+
+
 def test_no_network_port_is_opened() -> None:
     assert not any("tcp" in word or "unix" in word for word in launch().argv)
 
