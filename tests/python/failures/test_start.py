@@ -12,6 +12,7 @@ from debug.evidence import Ending, IpiEvent, IpiKind
 from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import (
     CODE32,
+    CODE64,
     KERNEL,
     NULL_IDT,
     PAGE,
@@ -21,7 +22,7 @@ from tests.python.evidence_builder import (
     registers,
     segment,
 )
-from tests.python.failures.row_cases import UNTIL_C, in_real_mode, waiting
+from tests.python.failures.row_cases import RESET_IDT, UNTIL_C, in_real_mode, waiting
 
 INIT = IpiEvent(IpiKind.INIT, 0, 1, delivered=True)
 
@@ -163,3 +164,56 @@ def test_of_several_cpus_sent_astray_the_one_that_died_is_named() -> None:
     evidence = replace(evidence, cpus=(*evidence.cpus, other), ending=Ending.TRIPLE_FAULT)
     cause = diagnose(evidence).causes[0]
     assert (cause.row.id, cause.match.cpu) == ("sipi-vector-zero", 2)
+
+
+def slid(
+    rip: int, code: bytes, there: bytes = bytes(16), **values: object
+) -> tuple[str, list[str]]:
+    """(status, causes) of an AP at `rip`, behind a far jump to 8 MiB, over what is `code` now."""
+    machine = Machine().sipi()
+    machine.space.map(0x800000, 0x800000, 64)
+    machine.ram.write(0x800000, bytes([0x91, 0x92, 0x93, 0x95]) * (16 * PAGE))
+    machine.ram.write(0x800000, there)
+    machine.ram.write(rip, code)
+    machine.ram.write(TRAMPOLINE + 0x120, b"\x66\xea" + struct.pack("<IH", 0x800000, CODE64))
+    regs = registers(rip=rip, **{"rsp": 0, "idtr": RESET_IDT, **values})
+    spinning = registers(rip=KERNEL + 0x2000)
+    machine.bsp = replace(machine.bsp, registers=spinning, halted=False, moved=True)
+    found = diagnose(machine.stop(regs, moved=True).evidence())
+    return found.status, [f"{c.row.id} {c.certainty.value}" for c in found.causes]
+
+
+def test_an_ap_that_slides_over_what_was_written_since_is_lost() -> None:
+    data, written = b"\x91\x92" * 8, b"\x91\x92" * 8
+    astray = "far-jump-not-relocated"
+    status, rows = slid(0x820000, data)
+    assert (status, rows[0]) == ("hang", f"{astray} certain")
+    status, rows = slid(0x820000, data, written)
+    assert (status, rows[0]) == ("hang", f"{astray} likely")
+    near = (
+        slid(0x800100, data, written),  # the code before the stack
+        slid(0x820000, data, written, rsp=STACKS + PAGE),
+        slid(0x820000, data, written, idtr=NULL_IDT),  # the kernel's, on purpose
+        slid(0x820000, b"\xf3\x90\xeb\xfc", written),  # parked: pause, and back
+        slid(0x820000, b"\xeb\xfe", written),
+    )
+    for status, rows in near:
+        assert status != "hang" or not any(astray in row for row in rows), rows
+        assert not any(astray in row for row in rows), rows
+
+
+def test_an_ap_in_zeros_was_sent_to_another_page_whatever_that_begins_with_now() -> None:
+    def found(ahead: bytes, start: bytes) -> tuple[str, str]:
+        machine = Machine().sipi(0x0E)
+        lgdt = b"\xfa\x0f\x01\x16\x80\x80\x0f\x20\xc0\x0c\x01\x0f\x22\xc0"  # cli; lgdt; PE=1
+        machine.ram.write(TRAMPOLINE, lgdt)
+        machine.ram.write(0xE000, start.ljust(PAGE, b"\0") + bytes(PAGE))
+        machine.ram.write(0xF831, ahead)
+        code = segment(0xE00, 0xE000, 0xFFFF, 0x9B00)
+        regs = registers("real", rip=0x1831, cs=code, idtr=RESET_IDT)
+        return first(machine.stop(regs, moved=True))
+
+    pushed = b"\x12\x34\x56\x78" * 4
+    assert found(bytes(32), bytes(16)) == ("sipi-wrong-vector", "likely")
+    assert found(bytes(32), pushed) == ("sipi-wrong-vector", "likely")
+    assert found(b"\x90\x40" * 16, pushed)[0] != "sipi-wrong-vector"
