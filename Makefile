@@ -14,6 +14,7 @@ EMULATOR ?= qemu
 ACCEL    ?= tcg
 LABS     ?=
 LAB      ?=
+GUESS    ?=
 HEADLESS ?=
 
 LAMPPOST = $(PYTHON) -m debug.kernel
@@ -34,6 +35,7 @@ help: ## list the targets
 	@echo '  CPUS=4            how many CPUs the machine has'
 	@echo '  OPTIONS="..."     the kernel command line (docs/boot-options.md)'
 	@echo '  LAB=id            the lab, for diagnose and lab (random: a mystery)'
+	@echo '  GUESS=row         for diagnose: is this row of the failure table the cause?'
 	@echo '  AT=address        or a symbol: what picture-walk walks to'
 	@echo '  EMULATOR=qemu     or bochs, for diagnose and lab'
 	@echo '  ACCEL=kvm         for run and stages, where the KVM of this host runs the kernel'
@@ -60,7 +62,7 @@ gdb: setup $(own) ## boot it stopped, with GDB and the lamp commands attached
 
 diagnose: setup ## boot LAB=id on EMULATOR=qemu|bochs and explain its death
 	@$(PYTHON) -m debug.labs diagnose '$(LAB)' \
-	    --emulator $(EMULATOR)
+	    --emulator $(EMULATOR) $(if $(GUESS),--guess '$(GUESS)')
 
 lab: setup ## build LAB=id (or random) and boot it, for you to find the bug
 	@$(PYTHON) -m debug.labs lab $(or $(LAB),random) $(headless) \

@@ -10,7 +10,7 @@ class ExitCode(IntEnum):
     """0 is success; 10 to 16 are the verdict on a machine, in the order of the JSON `status`."""
 
     HEALTHY = 0  # done; where a machine was judged, it is healthy
-    DAMAGED = 1  # `stages --strict`: the trace was damaged
+    DAMAGED = 1  # `stages --strict`: the trace was damaged; `--guess`: the guess was wrong
     USAGE = 2  # the command line is wrong
     MISSING_TOOL = 3  # a program or a Python package is not installed
     TRIPLE_FAULT = 10
@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 
 MEANING = {
     ExitCode.HEALTHY: "done; healthy where a machine was judged",
-    ExitCode.DAMAGED: "the trace was damaged (stages --strict)",
+    ExitCode.DAMAGED: "the trace was damaged (stages --strict), or the guess wrong (--guess)",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.MISSING_TOOL: "a program or a Python package is not installed",
     ExitCode.TRIPLE_FAULT: "a CPU triple-faulted",

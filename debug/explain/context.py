@@ -210,9 +210,14 @@ class Machine:
         return [ipi for ipi in self.kernel_ipis if reaches(ipi)]
 
     def sipi_page(self, cpu: Cpu) -> Optional[int]:
-        """The page that this AP was started at, as its real-mode CS says; None if CS left it."""
+        """The page that this AP was started at, as its real-mode CS says; None if CS left it.
+
+        CS keeps it when CR0.PE is set, up to the far jump.
+        """
         code = cpu.registers.segments.get("cs")
-        if code is None or mode_of(cpu.registers) is not Mode.REAL or cpu.index == self.bsp_index:
+        if code is None or cpu.index == self.bsp_index:
+            return None
+        if mode_of(cpu.registers) not in (Mode.REAL, Mode.PROTECTED16):
             return None
         matches = code.base == code.selector << 4 and code.base % PAGE == 0
         return code.base if matches and code.base < 0xE0000 else None

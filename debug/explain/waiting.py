@@ -68,15 +68,16 @@ def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[W
     data = machine.linear(registers).read(address, size)
     if data is None:
         return None
-    others = tuple(
+    near = tuple(
         one
         for one in writers(machine, registers, address, size)
         if not body[0].address <= one.address <= body[-1].address
     )
+    others = tuple(one for one in near if not one.beside)
     atomic = is_atomic(read.by) or any(
-        one.atomic and one.text.split()[-1:] and abs(one.address - body[0].address) < _FUNCTION
-        for one in others
-        if "inc" not in one.text and "add" not in one.text.replace("xadd", "")
+        _takes(one, read.test)
+        for one in near
+        if one.atomic and abs(one.address - body[0].address) < _FUNCTION
     )
     named = machine.symbol(address)
     return WaitsFor(
@@ -92,6 +93,19 @@ def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[W
         _not_come(machine, cpu, views, others, atomic),
         _alone(cpu, views) and _is_ram(machine, registers, address),
     )
+
+
+def _takes(writer: Writer, test: Instruction) -> bool:
+    """Whether an atomic instruction takes the lock that is tested, and does not only count.
+
+    A ticket is drawn from the word beside the one that is compared with it, in a register.
+    """
+    if writer.beside:
+        ticket = test.mnemonic == "cmp" and not any(
+            isinstance(operand, ImmediateOperand) for operand in test.operands
+        )
+        return ticket and "xadd" in writer.text
+    return "inc" not in writer.text and "add" not in writer.text.replace("xadd", "")
 
 
 _DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.HALTED)

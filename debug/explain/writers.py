@@ -32,6 +32,7 @@ class Writer:
     address: int  # linear
     text: str
     atomic: bool  # LOCK, or XCHG
+    beside: bool = False  # it writes the word before or after: a ticket lock has two
 
 
 def writers(machine: Machine, registers: Registers, target: int, size: int) -> tuple[Writer, ...]:
@@ -95,24 +96,29 @@ def _instruction(
         if begin < 0:
             continue
         one = decode(data[begin : begin + MAX_LENGTH], start + begin, width)
-        if one is None or not before + 4 <= one.length or not _writes(one, registers, target, size):
+        if one is None or not before + 4 <= one.length:
+            continue
+        at = _written(one, registers)
+        if at is None or not target - _NEAR_LOCK < at.start < target + size + _NEAR_LOCK:
             continue
         if one.text.startswith(("xrelease", "xacquire")):
             continue  # its first byte is the end of the instruction before
-        return Writer(start + begin, one.text, is_atomic(one))
+        beside = at.stop <= target or at.start >= target + size
+        return Writer(start + begin, one.text, is_atomic(one), beside)
     return None
 
 
-def _writes(one: Instruction, registers: Registers, target: int, size: int) -> bool:
+def _written(one: Instruction, registers: Registers) -> Optional[range]:
+    """The bytes that an instruction writes to, where it names their address."""
     for operand in one.operands:
         if not isinstance(operand, MemoryOperand) or not operand.written or operand.address_only:
             continue
         if operand.base not in ("", "rip", "eip") or operand.index:
             continue
         address = linear_address(one, registers, operand)
-        if address is not None and target - _NEAR_LOCK < address < target + size + _NEAR_LOCK:
-            return True
-    return False
+        if address is not None:
+            return range(address, address + max(operand.size, 1))
+    return None
 
 
 def is_atomic(one: Instruction) -> bool:

@@ -29,7 +29,9 @@ def _diagnose(options: argparse.Namespace) -> int:
         Echo().take if options.console else None,
         mystery.NAME if hidden else "",
     )
-    show(diagnosis, options)
+    code = show(diagnosis, options)
+    if options.guess:
+        return code
     expected = lab.expect.get(options.emulator)
     wrong = objection(diagnosis, expected) if expected else None
     if wrong:
@@ -47,7 +49,7 @@ def _lab(options: argparse.Namespace) -> int:
         return 0
     hidden = options.lab in ("random", mystery.NAME)
     if hidden:
-        lab = mystery.choose() if options.lab == "random" else mystery.chosen()
+        lab = mystery.choose(options.emulator) if options.lab == "random" else mystery.chosen()
     else:
         lab = load(options.lab)
     name = mystery.NAME if hidden else f"labs/{lab.id}"
@@ -68,6 +70,7 @@ def _lab(options: argparse.Namespace) -> int:
     print(f"step through    make {step} BUILD=build/{name} OPTIONS='{lab.options}'")
     print(f"the diagnosis   make diagnose LAB={asked}{emulator}")
     if hidden:
+        print(f"a guess         make diagnose LAB={asked}{emulator} GUESS=ROW")
         print("its name        make lab LAB=answer")
     return 0
 

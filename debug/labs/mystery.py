@@ -12,10 +12,13 @@ NAME = "mystery"
 ANSWER = ROOT / "build" / NAME / "answer"
 
 
-def choose() -> Lab:
-    """Another lab than last time, remembered."""
+def choose(emulator: str) -> Lab:
+    """Another lab than last time, remembered: one whose bug this emulator shows."""
     last = ANSWER.read_text().strip() if ANSWER.exists() else ""
-    lab = load(random.choice([lab_id for lab_id in ids() if lab_id != last]))
+    labs = [load(lab_id) for lab_id in ids() if lab_id != last]
+    lab = random.choice(
+        [lab for lab in labs if emulator in lab.expect and lab.expect[emulator].causes]
+    )
     ANSWER.parent.mkdir(parents=True, exist_ok=True)
     ANSWER.write_text(lab.id + "\n")
     return lab

@@ -145,6 +145,7 @@ _FIXED_ALIGNMENT |= {"xrstors": 64, "xrstors64": 64, "cmpxchg16b": 16}
 _ADDRESS_ONLY = frozenset("lea nop invlpg prefetchnta prefetcht0 prefetcht1 prefetcht2".split())
 # The library says nothing, or something wrong, about how these use their memory operand.
 _READ_AND_WRITTEN = frozenset("cmpxchg cmpxchg8b cmpxchg16b xadd xchg".split())
+_ONLY_READ = frozenset(("test",))
 _STORES = frozenset("vmovaps vmovapd vmovups vmovupd vmovdqa vmovdqu".split())
 
 
@@ -241,6 +242,7 @@ def _operands(found: Any, mnemonic: str, operand_size: int, width: int) -> tuple
     bits = found.addr_size * 8 if found.addr_size in (2, 4, 8) else width
     for position, item in enumerate(found.operands):
         read, written = bool(item.access & 1), bool(item.access & 2)
+        written = written and mnemonic not in _ONLY_READ
         if item.type == x86_const.X86_OP_REG:
             name = found.reg_name(item.reg) or ""
             operands.append(RegisterOperand(name, item.size, read or not written, written))

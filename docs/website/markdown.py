@@ -21,6 +21,7 @@ _SESSIONS = {
     "gdb": "In GDB",
     "bochs": "In the Bochs debugger",
 }
+_UNBROKEN = 20  # characters: a phone's line holds them, so an option keeps its hyphen
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class _Html(RendererHTML):
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         return block("text", tokens[idx].content, env["link"])
+
+    def code_inline(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        text = tokens[idx].content
+        unbroken = ' class="unbroken"' if len(text) <= _UNBROKEN else ""
+        return f"<code{unbroken}>{escape(text)}</code>"
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         return '<div class="table" tabindex="0" role="group" aria-label="Table"><table>\n'

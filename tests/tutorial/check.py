@@ -146,9 +146,14 @@ def wishes(boot: Boot, kernel: Kernel) -> Wishes:
     return replace(watch(kernel), on_output=arrival.take, stop_when=arrival.is_over)
 
 
+def programs(exercise: Exercise) -> set[str]:
+    """What an exercise is done with: the emulators that it boots, and GDB to look into them."""
+    return {"gdb"} | {"bochs" if boot.emulator == "bochs" else "console" for boot in exercise.boots}
+
+
 def check(exercise: Exercise, kernel: Kernel) -> int:
     """Boot and compare; prints the first difference."""
-    for program in host.others():
+    for program in host.others(programs(exercise)):
         print(f"note: {program}")
     for boot in exercise.boots:
         kernel = replace(kernel, cpus=boot.cpus, options=boot.options)

@@ -80,9 +80,9 @@ def missing(languages: Iterable[str]) -> Optional[str]:
     return None
 
 
-def others() -> list[str]:
-    """A sentence for each program that is missing or of another version."""
-    said = (sentence(program, version(program)) for program in PROGRAMS.values())
+def others(names: Iterable[str] = tuple(PROGRAMS)) -> list[str]:
+    """A sentence for each of these programs that is missing or of another version."""
+    said = (sentence(PROGRAMS[name], version(PROGRAMS[name])) for name in sorted(names))
     return [line for line in said if line is not None]
 
 

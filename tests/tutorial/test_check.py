@@ -26,6 +26,7 @@ from tests.tutorial.check import (
     difference,
     is_open,
     lane_difference,
+    programs,
     stage_difference,
     wishes,
 )
@@ -111,6 +112,12 @@ def test_another_emulator_gets_one_sentence(installed: Optional[str], piece: str
     said = host.sentence(host.PROGRAMS["bochs"], installed)
     assert said is not None and piece in said and "\n" not in said
     assert host.sentence(host.PROGRAMS["bochs"], "2.7") is None
+
+
+def test_an_exercise_asks_only_for_what_it_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "version", lambda program: None)
+    assert not any("Bochs" in line for line in host.others(programs(load("02"))))
+    assert any("Bochs" in line for line in host.others(programs(load("13"))))
 
 
 def test_an_earlier_change_gets_one_sentence(tmp_path: Path) -> None:

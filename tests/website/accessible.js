@@ -117,6 +117,13 @@ return (function () {
             + (wide ? `: <${wide.tagName.toLowerCase()} class="${wide.className}">` : ""));
     }
 
+    // An option in a text is one word: "-" at the end of a line and "d int" below is none.
+    for (const option of document.querySelectorAll("p code, li code")) {
+        if (/^-.{1,18}$/.test(option.textContent) && option.getClientRects().length > 1) {
+            say(option, "an option on two lines");
+        }
+    }
+
     // Links that are fingers' work are tall enough (2.5.8), those in a text aside.
     for (const link of document.querySelectorAll("header a, .menu a, .around a, button")) {
         const box = link.getBoundingClientRect();

@@ -136,6 +136,7 @@ BAD = """<!DOCTYPE html><html><head><title></title></head><body>
 <h1>Wrong</h1><h3>A step too far</h3><p style="color:#bbb;background:#fff">pale</p>
 <a href="x"></a><input><img src="nothing.svg" alt=""><nav></nav>
 <div style="width:200px;overflow-x:auto"><p style="width:900px">wide</p></div>
+<p style="width:3em"><code>-d int,cpu</code></p>
 <p style="width:2000px;background:#fff">wider than the page</p></body></html>"""
 
 
@@ -157,6 +158,7 @@ def test_a_bad_page_is_seen_to_be_bad(driver: Any, tmp_path: Path) -> None:
         "does not skip to the text",
         "scrolls, and the keyboard can't",
         "pixels wide in a window of 360",
+        "an option on two lines",
         "nothing.svg is not shown",
     ):
         assert what in found, found

@@ -47,6 +47,9 @@ def _wrong_vector(explanation: Explanation, how: str) -> Optional[Match]:
         if explanation.status not in (*NOT_UP, Status.RESET):  # the AP may come by a reset, too
             return None
         told = wrong.expected is not None and not wrong.searched
+        rip = view.rip if view is not None and contents is not None else None
+        if rip is not None and rip >> 12 == wrong.expected:  # through the filler, into the code
+            return replace(certain(wrong, contents), order=-1)
         if how == "zero" and explanation.status is Status.UNKNOWN and not told:
             return possible(wrong, contents)  # a kernel may put its code there: nothing is known
         if told or how in ("reserved", "rom"):
@@ -251,7 +254,10 @@ ROWS = (
         ("AP1-02", "AP1-10"),
         _vector_other,
         ("sipi-wrong-vector",),
-        over=("executing-zeros", "entry-not-called", "cpu-without-long-mode", "endless-jump"),
+        over=(
+            *("executing-zeros", "entry-not-called", "cpu-without-long-mode", "endless-jump"),
+            "gdt-base-wrong",
+        ),
     ),
     Row(
         "sipi-vector-zero",

@@ -51,6 +51,9 @@ def _lock(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         gone = [f for f in explanation.all(HaltedForever) if f.cpu != wait.cpu]
         if gone and not explanation.all(ExecutingFiller):
             return likely(wait, *gone[:2])  # whoever holds it can't release it
+        held_up = [f for f in explanation.all(WaitsFor) if wait.cpu in f.not_come and not f.lock]
+        if held_up and not _somebody_else_died(explanation, wait):
+            return likely(wait, *held_up[:2])  # the lock keeps it from what they wait for
         if _somebody_else_died(explanation, wait) or not wait.not_come:
             return possible(wait)
         behind = [f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come]

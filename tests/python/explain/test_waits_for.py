@@ -84,3 +84,31 @@ def test_who_halts_for_good_before_its_write_is_the_cause() -> None:
     diagnosis = diagnose(machine.evidence())
     assert diagnosis.causes[0].row.id == "halted-forever"
     assert f"go at {FLAG:#x}" in " ".join(diagnosis.causes[0].match.evidence)
+
+
+def beside_a_lock(taken: bytes) -> Machine:
+    """CPU 0 waits for `go`, which code increments; the word behind it is a lock that code takes."""
+    # pause; cmp dword [go], 1; jb
+    machine = waits(PAUSE + bytes.fromhex("833c25") + low(FLAG) + bytes.fromhex("01 72f4"), 0)
+    counted = bytes.fromhex("f0ff0425") + low(FLAG)  # lock inc dword [go]
+    machine.ram.write(0x101040, taken + counted + b"\xc3")
+    return machine
+
+
+def low(address: int) -> bytes:
+    return struct.pack("<I", address & 0xFFFFFFFF)
+
+
+def test_who_writes_the_word_beside_does_not_write_this_one() -> None:
+    # lock bts dword [go + 4], 0; test dword [go + 4], 1
+    took = bytes.fromhex("f00fba2c25") + low(FLAG + 4) + b"\0"
+    machine = beside_a_lock(took + bytes.fromhex("f70425") + low(FLAG + 4) + low(1))
+    wait = waited_for(machine)[1]
+    assert [text for _, _, text in wait.writers] == [f"lock inc dword ptr [{FLAG:#x}]"]
+    assert not wait.lock
+
+
+def test_a_count_beside_a_ticket_is_no_lock() -> None:
+    # lock xadd dword [go + 4], eax
+    wait = waited_for(beside_a_lock(bytes.fromhex("f00fc10425") + low(FLAG + 4)))[1]
+    assert not wait.lock
