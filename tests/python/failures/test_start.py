@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,14 @@ from tests.python.evidence_builder import (
     KERNEL,
     NULL_IDT,
     PAGE,
+    RESET_IDT,
     STACKS,
     TRAMPOLINE,
     Machine,
     registers,
     segment,
 )
-from tests.python.failures.row_cases import RESET_IDT, UNTIL_C, in_real_mode, waiting
+from tests.python.failures.row_cases import UNTIL_C, in_real_mode, waiting
 
 INIT = IpiEvent(IpiKind.INIT, 0, 1, delivered=True)
 
@@ -176,7 +178,8 @@ def slid(
     machine.ram.write(0x800000, there)
     machine.ram.write(rip, code)
     machine.ram.write(TRAMPOLINE + 0x120, b"\x66\xea" + struct.pack("<IH", 0x800000, CODE64))
-    regs = registers(rip=rip, **{"rsp": 0, "idtr": RESET_IDT, **values})
+    left: dict[str, Any] = {"rsp": 0, "idtr": RESET_IDT, **values}
+    regs = registers(rip=rip, **left)
     spinning = registers(rip=KERNEL + 0x2000)
     machine.bsp = replace(machine.bsp, registers=spinning, halted=False, moved=True)
     found = diagnose(machine.stop(regs, moved=True).evidence())
