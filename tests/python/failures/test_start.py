@@ -77,6 +77,17 @@ def test_a_block_in_use_is_not_a_late_arrival() -> None:
     assert first(machine) == ("block-taken", "likely")
 
 
+def test_a_block_in_use_names_nobody_where_blocks_are_mixed_up() -> None:
+    """Each CPU looks at another's block; CPU 2 found one that the BSP had not filled in yet."""
+    machine = Machine().boot_trace().sipi().trace(1, *UNTIL_C, 0xA4).trace(0, (0xC6, 1))
+    machine.trace(2, *UNTIL_C, 0x6E)
+    evidence = machine.evidence()
+    parked = registers(rip=TRAMPOLINE + 0x300, rsp=KERNEL)
+    third = replace(machine.ap, index=2, apic_id=2, registers=parked)
+    found = diagnose(replace(evidence, cpus=(*evidence.cpus, third))).causes
+    assert [cause.row.id for cause in found] == ["online-not-seen"]
+
+
 def test_the_init_that_comes_last_wins() -> None:
     machine = waiting().sipi()
     assert first(machine)[0] != "init-after-sipi"
