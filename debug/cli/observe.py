@@ -68,11 +68,11 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
     began = time.monotonic()
     run = _once(argv, wishes, symbols, wishes.logging is Logging.ALWAYS)
     first = _noted(run.diagnosis, *run.core)
-    missing = _missing(first, argv)
-    if wishes.logging is not Logging.NEEDED or not missing:
+    untold = missing(first, argv)
+    if wishes.logging is not Logging.NEEDED or not untold:
         return first
     if wishes.on_again is not None:
-        wishes.on_again(f"{first.explanation.headline}\n{missing}")
+        wishes.on_again(f"{first.explanation.headline}\n{untold}")
     again = replace(
         wishes,
         timeout=min(wishes.timeout, 2 * (time.monotonic() - began) + SLACK),
@@ -90,19 +90,20 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         return _noted(second, f"{SECOND} is what this report shows: it saw the CPUs at work")
     if second.status == HEALTHY or _ended_early(second):
         return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
-    note = f"{SECOND} is what this report shows: {missing}"
+    note = f"{SECOND} is what this report shows: {untold}"
     if second.status != first.status:
         note = f"{SECOND} is what this report shows; of the first one: {first.explanation.headline}"
     return _noted(second, note, *run.core)
 
 
-HEALTHY = "healthy"  # the status of a report
+HEALTHY, UNKNOWN = "healthy", "unknown"  # statuses of a report
+UNCOUNTED = "the guest ended QEMU, and nothing tells whether its CPUs came up"
 _WORDS = 6  # lines of an emulator that did not start
 SLACK = 10.0  # seconds: a run with a log is slower
 SECOND = "a second run, with exceptions and IPIs logged,"
 
 
-def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
+def missing(first: Diagnosis, argv: Sequence[str]) -> str:
     """What the state at the end does not tell; empty if nothing, or if no second run would."""
     from debug.explain.findings import WrittenEnd
     from debug.explain.model import CpuState
@@ -111,10 +112,13 @@ def _missing(first: Diagnosis, argv: Sequence[str]) -> str:
     evidence = first.evidence
     if NO_LOG not in evidence.limits or evidence.accelerator == "kvm":
         return ""
-    if evidence.ending is Ending.EMULATOR_DIED or not evidence.cpus:
+    if evidence.ending is Ending.EMULATOR_DIED:
         return ""
     if INTERRUPTED in evidence.messages or "-S" in argv:
         return ""
+    if not evidence.cpus:
+        ended = evidence.ending is Ending.EXITED and first.status == UNKNOWN
+        return UNCOUNTED if ended and not evidence.stages else ""
     if first.status == HEALTHY:
         if first.explanation.first(WrittenEnd) is not None:
             return "the state at the end does not tell whether an exception came before the HLT"

@@ -8,7 +8,7 @@ from typing import Optional
 from debug.evidence import Cpu, Ending, IpiKind
 from debug.explain import mp_table
 from debug.explain import stages as stage
-from debug.explain.code import filler
+from debug.explain.code import filler, filler_at
 from debug.explain.context import BROADCAST, LOW_MEMORY, PAGE, Machine
 from debug.explain.findings import (
     BspRestarted,
@@ -289,11 +289,20 @@ def _wrong_vector(machine: Machine, cpu: Optional[int], vector: int) -> Optional
         return SipiVectorWrong(cpu, vector, None, "zero")
     if vector in _ROM:
         return SipiVectorWrong(cpu, vector, None, "rom")
-    if expected is None and page_contents(machine, vector << 12) is not None:
+    empty = page_contents(machine, vector << 12) is not None
+    if expected is None and (empty or _slides(machine, cpu)):
         found = search(machine)
         if found is not None and found != vector << 12:
             return SipiVectorWrong(cpu, vector, found >> 12, "other", True)
     return None
+
+
+def _slides(machine: Machine, index: Optional[int]) -> bool:
+    """Whether a CPU executes a filler in real mode: what it ran over since, it may have changed."""
+    cpu = machine.cpu(index)
+    if cpu is None or mode_of(cpu.registers) is not Mode.REAL:
+        return False
+    return filler_at(machine, cpu.registers) is not None
 
 
 def _start_page(machine: Machine, cpu: Cpu) -> list[Finding]:

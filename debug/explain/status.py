@@ -12,6 +12,7 @@ from debug.explain.findings import (
     ConsoleSays,
     ExceptionReported,
     ExecutingFiller,
+    FarJumpAstray,
     HaltedForever,
     InitAfterSipi,
     InitMissing,
@@ -115,7 +116,7 @@ def _bsp_is_stuck(machine: Machine, views: tuple[CpuView, ...]) -> bool:
     return any(view.index == bsp.index and view.state in stuck for view in views)
 
 
-_LOST = (ExecutingFiller, OutsideMemory)
+_LOST = (ExecutingFiller, FarJumpAstray, OutsideMemory)
 
 
 def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...]) -> Status:

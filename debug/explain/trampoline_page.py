@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Cpu, IpiKind, Registers
-from debug.explain.code import SEVERAL_REX, filler, filler_at, rex_count
+from debug.explain.code import SEVERAL_REX, filler, filler_at, in_wait_loop, rex_count
 from debug.explain.context import PAGE, SLIDE, Machine
 from debug.explain.findings import (
     FarJumpAstray,
@@ -22,6 +22,7 @@ from debug.explain.findings import (
 )
 from debug.explain.model import FarJump
 from debug.explain.trampoline_search import far_jumps, short_jump
+from debug.explain.waiting import loop_body
 from debug.x86.modes import Mode, code_width, linear_pc, mode_of
 from debug.x86.refusals import Check
 from debug.x86.registers import Efer
@@ -36,6 +37,7 @@ _VECTORS = 0x500  # the BIOS's vectors and data end below
 _ROMS, _BEHIND = 0xC0000, 128  # where ROMs begin; bytes of code before a far jump
 _POINTER, _DESCRIPTORS = 6, 16  # bytes of a pseudo-descriptor; of a null entry and one more
 _FIELDS = 64  # bytes that a kernel fills in behind a short copy; more is the image itself
+_STARTUP, _RESET_LIMIT = 0x10000, 0xFFFF  # more than the code before the stack; IDTR after INIT
 _NEAR = 8  # bytes before a pseudo-descriptor that are not there either
 
 
@@ -65,11 +67,27 @@ def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAst
             if not jump.target <= rip < jump.target + SLIDE or page <= jump.target < page + PAGE:
                 continue
             there = memory.read(jump.target, 16) or machine.physical(jump.target, 16)
-            empty = lost and (there is None or filler(there) is not None)
+            empty = there is None or filler(there) is not None
             relocated = _within(machine, jump, page)
-            if empty or relocated is not None and rip < _LOW:
+            if empty and lost or relocated is not None and rip < _LOW:
                 return (FarJumpAstray(cpu, jump.at, jump.target, page, relocated),)
+            if _adrift(machine, registers, rip - jump.target):
+                return (FarJumpAstray(cpu, jump.at, jump.target, page, relocated, empty, True),)
     return ()
+
+
+def _adrift(machine: Machine, registers: Registers, far: int) -> bool:
+    """Long behind the jump, in no loop, with no stack and the IDT that INIT left.
+
+    What it slides over may have been written since: a memory test does.  No kernel has so much code
+    that needs neither; one that parks a CPU without them keeps it in a loop, or halted.
+    """
+    table = registers.idtr
+    if far < _STARTUP or registers.get("rsp") != 0 or code_width(registers) not in (32, 64):
+        return False
+    if table is None or (table.base, table.limit) != (0, _RESET_LIMIT):
+        return False
+    return not loop_body(machine, registers) and not any(in_wait_loop(machine, registers))
 
 
 def sent(machine: Machine, cpu: int, registers: Registers) -> tuple[SentAstray, ...]:

@@ -16,10 +16,11 @@ LABS = scratch.ROOT / "tests" / "labs"
 
 @dataclass
 class Outcome:
-    """What was found stale (FILE:LINE: why), and the bodies that would be right."""
+    """What was found stale (FILE:LINE: why), the bodies that would be right, the programs used."""
 
     stale: list[str] = field(default_factory=list)
     fresh: dict[int, list[str]] = field(default_factory=dict)
+    programs: list[str] = field(default_factory=list)
 
     def report(self, reasons: Sequence[str]) -> str:
         """What to tell: with a reason that explains all of it, that and the first line."""
@@ -42,11 +43,11 @@ def execute(path: Path, directory: Path) -> Outcome:
     except BlockError as error:
         outcome.stale.append(str(error))
         return outcome
-    if (
-        missing := host.missing({b.language for b in blocks if b.kind is Kind.SESSION})
-    ) is not None:
+    sessions = [block for block in blocks if block.kind is Kind.SESSION]
+    if (missing := host.missing({block.language for block in sessions})) is not None:
         outcome.stale.append(f"{path}: {missing}")
         return outcome
+    outcome.programs = host.named(line for block in sessions for line in block.lines)
     tree: Optional[Path] = None
     for block in blocks:
         if block.kind in (Kind.SESSION, Kind.APPLY) and tree is None:

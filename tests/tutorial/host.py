@@ -86,7 +86,13 @@ def others(names: Iterable[str] = tuple(PROGRAMS)) -> list[str]:
     return [line for line in said if line is not None]
 
 
-def reasons() -> list[str]:
-    """All that can make many lines of a chapter differ at once."""
+def named(lines: Iterable[str]) -> list[str]:
+    """The programs that a chapter's sessions use: QEMU, with which `make` boots, and what they name."""
+    text = "\n".join(lines).lower()
+    return [n for n, program in PROGRAMS.items() if n == "console" or program.title.lower() in text]
+
+
+def reasons(names: Iterable[str] = tuple(PROGRAMS)) -> list[str]:
+    """All that can make many lines of a chapter, which uses these programs, differ at once."""
     changed = changed_sources()
-    return others() + ([changed] if changed else [])
+    return others(names) + ([changed] if changed else [])

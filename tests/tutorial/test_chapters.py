@@ -25,7 +25,7 @@ ALL = os.environ.get("LAMPPOST_TUTORIAL") == "all"
 def test_every_block_of_the_chapter_holds(name: str, tmp_path: Path) -> None:
     outcome = execute(TUTORIAL / name / "README.md", tmp_path)
     if outcome.stale:
-        told = outcome.report(host.reasons())
+        told = outcome.report(host.reasons(outcome.programs))
         pytest.fail(f"stale (make tutorial-update shows what came):\n{told}", pytrace=False)
 
 

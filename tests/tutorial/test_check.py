@@ -120,6 +120,13 @@ def test_an_exercise_asks_only_for_what_it_is_done_with(monkeypatch: pytest.Monk
     assert any("Bochs" in line for line in host.others(programs(load("13"))))
 
 
+def test_a_chapter_is_excused_by_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "version", lambda program: None)
+    said = host.reasons(host.named(["make -s gdb HEADLESS=1", "0xffff bx_whatever"]))
+    assert [line.split()[0] for line in said if "not installed" in line] == ["QEMU", "GDB"]
+    assert host.named(["make diagnose EMULATOR=bochs"]) == ["console", "bochs"]
+
+
 def test_an_earlier_change_gets_one_sentence(tmp_path: Path) -> None:
     assert changed_sources(tmp_path) is None  # no checkout
     git = ("git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@localhost")

@@ -194,15 +194,22 @@ class PageEndsEarly(Finding):
 
 @dataclass(frozen=True)
 class FarJumpAstray(Finding):
-    """A far jump in the trampoline whose target holds no code."""
+    """A far jump in the trampoline whose target holds no code, as far as anything tells."""
 
     at: int  # physical address of the instruction
     target: int
     page: int  # of the trampoline
     relocated: Optional[int]  # target plus page, if there is code; else None
+    empty: bool = True  # False: something is there now
+    adrift: bool = False  # the CPU has come far from there, and has no stack and no IDT
 
     def sentences(self) -> tuple[str, ...]:
-        lines = [f"the far jump at {self.at:#x} leads to {self.target:#x}, where no code can be"]
+        where = ", where no code can be" if self.empty else ""
+        lines = [f"the far jump at {self.at:#x} leads to {self.target:#x}{where}"]
+        if self.adrift:
+            lines.append(
+                "since then the CPU has loaded no stack (RSP is 0) and no IDT, and it is in no loop"
+            )
         if self.relocated is not None:
             lines.append(f"there is code at {self.relocated:#x}: the page's address was not added")
         return tuple(lines)

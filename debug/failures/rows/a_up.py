@@ -92,6 +92,8 @@ def _block_taken(evidence: Evidence, explanation: Explanation) -> Optional[Match
     """It found its block in use although nobody had given it up."""
     if explanation.first(SharedStack) is not None:
         return None  # which of the two spoiled the other is not known
+    if _not_seen(evidence, explanation) is not None:
+        return None  # CPUs use blocks that are not theirs, perhaps this one, too
     given_up = {found.cpu for found in explanation.all(KernelGaveUp)}
     for reached in explanation.all(StageReached):
         if reached.code == stage.AP_ABANDONED and reached.cpu not in given_up:

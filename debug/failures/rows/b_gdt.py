@@ -124,7 +124,8 @@ def _astray(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     there = next(
         (f for f in explanation.all(ExecutingFiller) if f.cpu == found.cpu), None
     ) or explanation.first(OutsideMemory, found.cpu)
-    return replace(certain(found, explanation.first(PageFault, found.cpu), there), order=-1)
+    sure = certain if found.empty else likely  # it may be code, which led elsewhere
+    return replace(sure(found, explanation.first(PageFault, found.cpu), there), order=-1)
 
 
 def _no_far_jump(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

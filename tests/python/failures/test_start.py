@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,11 @@ from debug.evidence import Ending, IpiEvent, IpiKind
 from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import (
     CODE32,
+    CODE64,
     KERNEL,
     NULL_IDT,
     PAGE,
+    RESET_IDT,
     STACKS,
     TRAMPOLINE,
     Machine,
@@ -72,6 +75,17 @@ def test_a_block_in_use_is_not_a_late_arrival() -> None:
     machine = entered(1)
     machine.stages = [event for event in machine.stages if event.code != 0xC6]
     assert first(machine) == ("block-taken", "likely")
+
+
+def test_a_block_in_use_names_nobody_where_blocks_are_mixed_up() -> None:
+    """Each CPU looks at another's block; CPU 2 found one that the BSP had not filled in yet."""
+    machine = Machine().boot_trace().sipi().trace(1, *UNTIL_C, 0xA4).trace(0, (0xC6, 1))
+    machine.trace(2, *UNTIL_C, 0x6E)
+    evidence = machine.evidence()
+    parked = registers(rip=TRAMPOLINE + 0x300, rsp=KERNEL)
+    third = replace(machine.ap, index=2, apic_id=2, registers=parked)
+    found = diagnose(replace(evidence, cpus=(*evidence.cpus, third))).causes
+    assert [cause.row.id for cause in found] == ["online-not-seen"]
 
 
 def test_the_init_that_comes_last_wins() -> None:
@@ -163,3 +177,57 @@ def test_of_several_cpus_sent_astray_the_one_that_died_is_named() -> None:
     evidence = replace(evidence, cpus=(*evidence.cpus, other), ending=Ending.TRIPLE_FAULT)
     cause = diagnose(evidence).causes[0]
     assert (cause.row.id, cause.match.cpu) == ("sipi-vector-zero", 2)
+
+
+def slid(
+    rip: int, code: bytes, there: bytes = bytes(16), **values: object
+) -> tuple[str, list[str]]:
+    """(status, causes) of an AP at `rip`, behind a far jump to 8 MiB, over what is `code` now."""
+    machine = Machine().sipi()
+    machine.space.map(0x800000, 0x800000, 64)
+    machine.ram.write(0x800000, bytes([0x91, 0x92, 0x93, 0x95]) * (16 * PAGE))
+    machine.ram.write(0x800000, there)
+    machine.ram.write(rip, code)
+    machine.ram.write(TRAMPOLINE + 0x120, b"\x66\xea" + struct.pack("<IH", 0x800000, CODE64))
+    left: dict[str, Any] = {"rsp": 0, "idtr": RESET_IDT, **values}
+    regs = registers(rip=rip, **left)
+    spinning = registers(rip=KERNEL + 0x2000)
+    machine.bsp = replace(machine.bsp, registers=spinning, halted=False, moved=True)
+    found = diagnose(machine.stop(regs, moved=True).evidence())
+    return found.status, [f"{c.row.id} {c.certainty.value}" for c in found.causes]
+
+
+def test_an_ap_that_slides_over_what_was_written_since_is_lost() -> None:
+    data, written = b"\x91\x92" * 8, b"\x91\x92" * 8
+    astray = "far-jump-not-relocated"
+    status, rows = slid(0x820000, data)
+    assert (status, rows[0]) == ("hang", f"{astray} certain")
+    status, rows = slid(0x820000, data, written)
+    assert (status, rows[0]) == ("hang", f"{astray} likely")
+    near = (
+        slid(0x800100, data, written),  # the code before the stack
+        slid(0x820000, data, written, rsp=STACKS + PAGE),
+        slid(0x820000, data, written, idtr=NULL_IDT),  # the kernel's, on purpose
+        slid(0x820000, b"\xf3\x90\xeb\xfc", written),  # parked: pause, and back
+        slid(0x820000, b"\xeb\xfe", written),
+    )
+    for status, rows in near:
+        assert status != "hang" or not any(astray in row for row in rows), rows
+        assert not any(astray in row for row in rows), rows
+
+
+def test_an_ap_in_zeros_was_sent_to_another_page_whatever_that_begins_with_now() -> None:
+    def found(ahead: bytes, start: bytes) -> tuple[str, str]:
+        machine = Machine().sipi(0x0E)
+        lgdt = b"\xfa\x0f\x01\x16\x80\x80\x0f\x20\xc0\x0c\x01\x0f\x22\xc0"  # cli; lgdt; PE=1
+        machine.ram.write(TRAMPOLINE, lgdt)
+        machine.ram.write(0xE000, start.ljust(PAGE, b"\0") + bytes(PAGE))
+        machine.ram.write(0xF831, ahead)
+        code = segment(0xE00, 0xE000, 0xFFFF, 0x9B00)
+        regs = registers("real", rip=0x1831, cs=code, idtr=RESET_IDT)
+        return first(machine.stop(regs, moved=True))
+
+    pushed = b"\x12\x34\x56\x78" * 4
+    assert found(bytes(32), bytes(16)) == ("sipi-wrong-vector", "likely")
+    assert found(bytes(32), pushed) == ("sipi-wrong-vector", "likely")
+    assert found(b"\x90\x40" * 16, pushed)[0] != "sipi-wrong-vector"
