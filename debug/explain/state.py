@@ -29,7 +29,7 @@ from debug.explain.interrupted import frame_of
 from debug.explain.lcpu import block_of
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.reached import reached
-from debug.explain.waiting import loop_body
+from debug.explain.waiting import loop_body, steps
 from debug.x86.canonical import MASK64, is_canonical
 from debug.x86.instruction import Kind
 from debug.x86.modes import Mode, code_width, mode_of
@@ -50,6 +50,9 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
     where = machine.where(rip)
     if state in (CpuState.RUNNING, CpuState.SHUT_DOWN, CpuState.SPINNING):
         findings += _place(machine, cpu, rip)
+    counts = state is CpuState.SPINNING and bool(steps(loop_body(machine, registers)))
+    if counts and not any(in_wait_loop(machine, registers)):
+        state = CpuState.RUNNING  # the samples met it in the same round of its loop by chance
     program = _program(machine, cpu, where) if state is not CpuState.SHUT_DOWN else None
     if program is not None and not findings:
         if state is CpuState.SPINNING or any(in_wait_loop(machine, registers)):
@@ -57,7 +60,7 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
             findings.append(program)
     if state is CpuState.RUNNING and rip is not None and not findings and program is None:
         pause, self_jump = in_wait_loop(machine, registers)
-        if self_jump or pause or cpu.moved is False:
+        if self_jump or pause or cpu.moved is False and not counts:
             state = CpuState.SPINNING
     waiting = _waits_with_calls(machine, registers) if state is CpuState.RUNNING else None
     if waiting is not None and not findings:
