@@ -11,7 +11,7 @@ from typing import Iterable, Sequence
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import symbols_of
-from debug.cli.run import symbol_file
+from debug.cli.run import cpu_count, symbol_file
 from debug.cli.show import add_report_options, show
 from debug.evidence import Evidence, NoMemory, StageEvent
 from debug.explain.model import EMULATOR_SAYS
@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="symbols of the guest, at a load offset; may be repeated",
     )
-    parser.add_argument("--cpus", type=int, metavar="N", help="how many CPUs must come up")
+    parser.add_argument("--cpus", type=cpu_count, metavar="N", help="how many CPUs must come up")
     add_report_options(parser)
 
 
