@@ -79,6 +79,10 @@ def headline(
         return f"nothing of a kernel is in this record: it shows {only.firmware} alone"
     if machine.evidence.ending is Ending.RESTARTED:
         return "the machine restarted: by a triple fault, or because the guest asked for it"
+    if machine.evidence.unseen:
+        online = [v for v in views if v.arrived]
+        count = f"; {len(online)} of {len(views)} CPUs online" if online else ""
+        return f"{machine.evidence.unseen!r}, which --until awaits, did not appear{count}"
     return "the evidence does not tell what happened"
 
 

@@ -53,6 +53,7 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
+from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.signals import Signals
 from debug.sources.watch import INTERRUPTED
 
@@ -143,6 +144,7 @@ class BochsMachine:
         if options.keep_dir is not None:
             options.keep_dir.mkdir(parents=True, exist_ok=True)
             directory = str(options.keep_dir.resolve())
+        require_room(directory)
         self._command = [os.path.abspath(bochs), *self._argv[1:]]
         self._config = _read_config(self._argv)
         self._spawn(directory)
@@ -422,6 +424,8 @@ class BochsMachine:
             except DebuggerError as error:
                 limits.append(f"Bochs could not be read out: {error}")
         self._read_files(output)
+        if not has_room(self._scratch, AT_END):
+            limits.append(FULL.format(self._scratch))
         log = self._reader.result()
         if version := _VERSION.search(process.banner):
             log = replace(log, version=version[1].decode("ascii"))

@@ -44,6 +44,7 @@ from debug.sources.qemu_readout import (
     version_of,
 )
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent, QmpTimeout
+from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.signals import Signals
 from debug.sources.watch import INTERRUPTED, Watch
 
@@ -124,6 +125,7 @@ class QemuMachine:
             directory = tempfile.mkdtemp(prefix="qemu-", dir=options.keep_dir.resolve())
         else:
             self._directory = directory = tempfile.mkdtemp(prefix="lamppost-")
+        require_room(directory)
         wanted = options.log or "-d" in self._argv
         ours, theirs = socket.socketpair()
         try:
@@ -187,6 +189,8 @@ class QemuMachine:
             self._qmp.command("dump-guest-memory", target, CORE_TIMEOUT)
         except QmpError as error:
             return f"{path} was not written: {error}"
+        if path.is_file():
+            path.chmod(0o600)  # QEMU makes it read-only: its owner could not write the next one
         return f"{path} is the machine's core: lamppost explain {path}"
 
     # -- watching
@@ -343,6 +347,9 @@ class QemuMachine:
         ending = end.ending
         if ending is Ending.RESET:
             ending = self._reset_or_death(logs, accelerated)
+        if not has_room(self.directory, AT_END):
+            limits.append(FULL.format(self.directory))
+            ending = Ending.RESTARTED if ending is Ending.RESET else ending
         if not self._launch.logged or accelerated == "kvm":
             limits.append(qemu_evidence.NO_LOG)
         cpus, events, ipis, resets, more = qemu_evidence.build(
