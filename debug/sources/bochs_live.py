@@ -199,6 +199,11 @@ class BochsMachine:
         """What came from port 0xE9 (e9) and COM1 (com1), raw."""
         return self._output.streams() if self._output is not None else {}
 
+    @property
+    def overruled(self) -> tuple[str, ...]:
+        """What the command line asks for and does not get: nothing, or it was refused."""
+        return ()
+
     # -- for on_start and on_stop, and after observe() while the machine is held
 
     @property

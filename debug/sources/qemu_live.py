@@ -177,6 +177,11 @@ class QemuMachine:
         """What came from port 0xE9 (e9), COM1 (com1) and QEMU's own output (stdout), raw."""
         return self._output.streams() if self._output is not None else {}
 
+    @property
+    def overruled(self) -> tuple[str, ...]:
+        """What the command line asks for and does not get."""
+        return self._launch.notes if self._launch is not None else ()
+
     def dump(self, path: Path) -> str:
         """Write the paused machine's memory and registers as an ELF core; says what became of it."""
         assert self._qmp is not None
@@ -364,7 +369,7 @@ class QemuMachine:
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),
-            messages=(*end.messages, *self._launch.notes, *self._output.messages(), *told),
+            messages=(*end.messages, *self._output.messages(), *told),
             expected_cpus=self._options.cpus,
             limits=(*limits, *more),
         )
