@@ -199,7 +199,7 @@ def _once(
                 expected_cpus=wishes.cpus,
                 unseen=_unseen(wishes.until, evidence.ending, machine.streams),
             )
-            diagnosis = diagnose(evidence)
+            diagnosis = _noted(diagnose(evidence), *machine.overruled)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))
             if wishes.look is not None:
