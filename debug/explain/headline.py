@@ -81,8 +81,8 @@ def headline(
         return "the machine restarted: by a triple fault, or because the guest asked for it"
     if machine.evidence.unseen:
         online = [v for v in views if v.arrived]
-        count = f"; {len(online)} of {len(views)} CPUs online" if online else ""
-        return f"{machine.evidence.unseen!r}, which --until awaits, did not appear{count}"
+        told = f"; {len(online)} of {len(views)} CPUs online" if online else ""
+        return f"{machine.evidence.unseen!r}, which --until awaits, did not appear{told}"
     return "the evidence does not tell what happened"
 
 

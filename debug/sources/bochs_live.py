@@ -25,6 +25,7 @@ from debug.sources.bochs_command_line import (
     Launch,
     com1_file_of,
     config_file,
+    default_files,
     plan,
     settings,
 )
@@ -52,6 +53,7 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
+from debug.sources.qemu_ending import NOT_STARTED
 from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
@@ -263,7 +265,10 @@ class BochsMachine:
 
     def _not_started(self, process: BochsProcess) -> _End:
         if process.exit_code() is not None or not process.talking:
-            return self._gone(process)
+            end = self._gone(process)
+            refused = end.ending is Ending.EMULATOR_DIED and (end.exit_code or 0) > 0
+            first = f"Bochs {NOT_STARTED} it ended with code {end.exit_code}"
+            return replace(end, messages=(first, *end.messages[1:])) if refused else end
         return _End(
             Ending.EMULATOR_DIED,
             messages=("Bochs's debugger did not answer: is it built with --enable-debugger?",),
@@ -465,8 +470,15 @@ class BochsMachine:
 def _read_config(argv: Sequence[str]) -> str:
     """The text of the configuration file; empty if there is none.  Raises CommandLineError."""
     name = config_file(argv)
-    if name is None:
+    if name is None and "-n" in argv:
         return ""
+    if name is None:
+        places = default_files(os.environ.get("HOME"))
+        name = next((place for place in places if os.path.isfile(place)), None)
+        if name is None:  # Bochs would ask what to do, and wait
+            raise CommandLineError(
+                "bochs finds no configuration file: expected -f FILE, or bochsrc in this directory"
+            )
     try:
         with open(name, "rb") as file:
             return file.read(MAX_CONFIG).decode("utf-8", "replace")

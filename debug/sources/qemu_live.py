@@ -353,7 +353,7 @@ class QemuMachine:
         ending = end.ending
         if ending is Ending.RESET:
             ending = self._reset_or_death(logs, accelerated)
-        if not has_room(self.directory, AT_END):
+        if self.directory is not None and not has_room(self.directory, AT_END):
             limits.append(FULL.format(self.directory))
             ending = Ending.RESTARTED if ending is Ending.RESET else ending
         if not self._launch.logged or accelerated == "kvm":
