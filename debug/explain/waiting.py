@@ -164,6 +164,8 @@ def steps(body: tuple[Instruction, ...]) -> frozenset[str]:
     """The registers that each round moves by a constant: a loop that counts, or walks through
     memory, comes to its end by itself and waits for nobody."""
     found: set[str] = set()
+    if not any(one.kind is Kind.CONDITIONAL_JUMP for one in body):
+        return frozenset()  # nothing leads out of it
     for one in body:
         to = one.operands[0] if one.operands else None
         if _STRING.fullmatch(one.mnemonic) and not one.sse:
