@@ -34,7 +34,8 @@ _HEAD = re.compile(
 )
 # Where another line of a dump begins.
 _FIELD = re.compile(
-    r"(?<![\w*])(?:[ER](?:SI|IP)=|R8 =|R12=|[CDEFGS]S =|LDT=|TR =|GDT=|IDT=|CR0=|DR[06]=|CC[SD]=|EFER=)"
+    r"(?<![\w*])(?:[ER](?:SI|IP)=|R8 =|R12=|[CDEFGS]S =|LDT=|TR =|GDT=|IDT=|CR0=|DR[06]=|CC[SD]=|EFER=|"
+    r"FCW=|FPR\d=|XMM\d\d=)"
     r"[0-9a-f ]{4}"
 )
 _RECORD = re.compile(r"v=[0-9a-f]{2}\s+e=")
