@@ -187,7 +187,7 @@ def _once(
                 stage_table=own_table(path for path, _ in wishes.symbols),
                 expected_cpus=wishes.cpus,
             )
-            diagnosis = diagnose(evidence)
+            diagnosis = _noted(diagnose(evidence), *machine.overruled)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))
             if wishes.look is not None:

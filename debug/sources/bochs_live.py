@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +52,7 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
+from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
 from debug.sources.watch import INTERRUPTED
 
@@ -89,8 +89,7 @@ class BochsMachine:
     def __init__(self, argv: Sequence[str], options: Options = Options()) -> None:
         self._argv = list(argv)
         self._options = options
-        self._directory: Optional[str] = None  # ours, to be removed
-        self._scratch = ""
+        self._scratch: Optional[Scratch] = None
         self._process: Optional[BochsProcess] = None
         self._locks: Optional[Locks] = None
         self._log_file: Optional[FollowedFile] = None
@@ -133,8 +132,8 @@ class BochsMachine:
         if bochs is None:
             name = self._argv[0] if self._argv else "bochs"
             raise StartError(f"{name} is not installed; on Debian: apt-get install bochs bochs-sdl")
-        directory: str = tempfile.mkdtemp(prefix="lamppost-")
-        self._directory = self._scratch = directory
+        self._scratch = Scratch()
+        directory = self._scratch.path
         self._private = options.keep_dir is None
         try:
             re.compile(options.until or "")
@@ -189,15 +188,20 @@ class BochsMachine:
         if self._memory is not None:
             self._memory.detach()
         self._end_process()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
         self._signals.restore()
 
     @property
     def streams(self) -> Mapping[str, bytes]:
         """What came from port 0xE9 (e9) and COM1 (com1), raw."""
         return self._output.streams() if self._output is not None else {}
+
+    @property
+    def overruled(self) -> tuple[str, ...]:
+        """What the command line asks for and does not get: nothing, or it was refused."""
+        return ()
 
     # -- for on_start and on_stop, and after observe() while the machine is held
 
@@ -225,9 +229,9 @@ class BochsMachine:
 
     def read_memory(self, physical: int, length: int) -> Optional[bytes]:
         """Physical memory of the stopped machine, as it is now."""
-        assert self._process is not None, "not entered"
+        assert self._process is not None and self._scratch is not None, "not entered"
         size = self._reader.result().memory
-        return BochsMemory(self._process, size, None, self._scratch).read(physical, length)
+        return BochsMemory(self._process, size, None, self._scratch.path).read(physical, length)
 
     def dump(self, path: Path) -> str:
         """Bochs can't."""
@@ -425,9 +429,9 @@ class BochsMachine:
         log = self._reader.result()
         if version := _VERSION.search(process.banner):
             log = replace(log, version=version[1].decode("ascii"))
+        assert self._launch is not None and self._scratch is not None
         if cpus is not None:
-            self._memory = BochsMemory(process, log.memory, unpaged_cpu(cpus), self._scratch)
-        assert self._launch is not None
+            self._memory = BochsMemory(process, log.memory, unpaged_cpu(cpus), self._scratch.path)
         found = bochs_evidence.build(
             log,
             cpus,

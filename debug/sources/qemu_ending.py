@@ -73,7 +73,7 @@ def gone(
         return End(died, messages=(f"QEMU was ended by {name}",), readable=False)
     if not started:
         message = f"{_NOT_STARTED} it ended with code {code}"
-        hint = () if said else ("it said nothing, and did not greet as QEMU does",)
+        hint = () if said else ("it gave no error, and did not greet as QEMU does",)
         return End(died, code, (message, *hint), readable=False)
     if code == 0:
         ended = asked or any("terminating on signal" in line for line in said)

@@ -32,6 +32,7 @@ from debug.x86.page_entries import Reason
 from debug.x86.refusals import Check
 
 _BEFORE_C = range(stage.AP_REAL16, stage.AP_C)
+_SMALL_STACK = 512  # bytes: no kernel gives a CPU less; so far apart, two may have one each
 
 
 def _stack_fault(explanation: Explanation) -> Optional[PageFault]:
@@ -156,13 +157,17 @@ def _operand_misaligned(evidence: Evidence, explanation: Explanation) -> Optiona
 
 
 def _shared(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """On the CPU that died of it, if one of the two did: what the other wrote explains the rest."""
+    """On the CPU that died of it, if one of the two did: what the other wrote explains the rest.
+
+    Stacks of less than a page lie beside each other in one, as memtest86+'s of 1 KiB do.
+    """
     found, culprit = explanation.all(SharedStack), explanation.culprit
-    if not found:
-        return None
-    shared = next((f for f in found if culprit in (f.cpu, f.other)), found[0])
+    near = [f for f in found if abs(f.rsp - f.other_rsp) < _SMALL_STACK]
     if explanation.status is Status.HEALTHY:
-        return possible(shared)
+        return possible(near[0]) if near else None
+    if not near:
+        return possible(found[0]) if found else None
+    shared = next((f for f in near if culprit in (f.cpu, f.other)), near[0])
     died = culprit if culprit in (shared.cpu, shared.other) else shared.cpu
     return replace(likely(shared, cpu=died), order=-1)
 

@@ -7,6 +7,8 @@ import struct
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from debug.evidence import (
     Cpu,
     Ending,
@@ -195,6 +197,23 @@ def test_small_stacks_beside_each_other_are_not_shared() -> None:
 
     assert "stack-shared" in [row for row, _ in found(KERNEL + 0x9400)]
     assert "stack-shared" not in [row for row, _ in found(KERNEL + 0x9800)]
+
+
+@pytest.mark.parametrize(
+    ("apart", "alive", "dead"),
+    [(0x48, "possible", "likely"), (0x3C8, "", "possible")],
+)
+def test_stacks_of_a_kilobyte_share_a_page_and_nothing_else(
+    apart: int, alive: str, dead: str
+) -> None:
+    machine = Machine()
+    regs = replace(machine.bsp.registers, general={"rsp": KERNEL + 0x9400})
+    other = replace(regs, rip=KERNEL, general={"rsp": KERNEL + 0x9400 + apart})
+    machine.bsp = replace(machine.bsp, registers=regs)
+    machine.ap = replace(machine.ap, registers=other)
+    assert dict(named(diagnose(machine.evidence()))).get("stack-shared", "") == alive
+    machine.kill(other, 14, 0, 0x123000)
+    assert dict(named(diagnose(machine.evidence()))).get("stack-shared", "") == dead
 
 
 def test_a_null_stack_of_32_bit_code_is_named() -> None:

@@ -112,3 +112,18 @@ def test_a_count_beside_a_ticket_is_no_lock() -> None:
     # lock xadd dword [go + 4], eax
     wait = waited_for(beside_a_lock(bytes.fromhex("f00fc10425") + low(FLAG + 4)))[1]
     assert not wait.lock
+
+
+def test_a_lock_that_keeps_the_other_cpu_from_its_write_is_the_cause() -> None:
+    """CPU 0 waits until CPU 1 raises `go`; CPU 1 tries to take the lock behind it before that."""
+    # pause; cmp dword [go], 1; jb
+    machine = waits(PAUSE + bytes.fromhex("833c25") + low(FLAG) + bytes.fromhex("01 72f4"), 0)
+    # mov eax, 1; xchg [go + 4], eax; test eax, eax; jnz; lock inc dword [go]; ret
+    tries = bytes.fromhex("b801000000 870425") + low(FLAG + 4) + bytes.fromhex("85c0 75f0")
+    machine.ram.write(0x101040, tries + bytes.fromhex("f0ff0425") + low(FLAG) + b"\xc3")
+    machine.ram.write(0x103000, struct.pack("<II", 0, 1))
+    machine.symbols.known["ap_main"] = (CODE + 0x40, 0x40)
+    machine.stop(registers(rip=CODE + 0x40, rflags=2, rsp=STACKS + 0x4000), moved=False)
+    cause = diagnose(machine.evidence()).causes[0]
+    assert (cause.row.id, cause.match.cpu) == ("lock-not-released", 1)
+    assert f"lock inc dword ptr [{FLAG:#x}]" in " ".join(cause.match.evidence)

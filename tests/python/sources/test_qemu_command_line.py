@@ -68,6 +68,12 @@ def test_the_users_log_file_stays_his() -> None:
     assert after(launched, "-D") == ["mine.log"] and "tid" not in after(launched, "-d")[-1]
 
 
+def test_what_is_overruled_is_said_with_the_way_to_have_it() -> None:
+    assert launch("-d", "int").notes == ("-d int: the log is read here; -D FILE keeps it",)
+    assert launch("-d", "int", "-D", "mine.log").notes == launch("-d", "guest_errors").notes == ()
+    assert "-action reboot=reset" in launch("-action", "reboot=reset").notes[0]
+
+
 def test_a_qemu_without_tid_gets_one_file() -> None:
     launched = launch(add=Additions(7, "/private", log_per_thread=False))
     assert launched.log_file == "/private/log" and launched.log_prefix is None
@@ -84,6 +90,25 @@ def test_what_cant_be_observed_is_refused() -> None:
         launch("-daemonize")
     with pytest.raises(CommandLineError):
         plan([], ADD)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-qmp", "unix:/private/q,server=on"),
+        ("-serial", "tcp::4444,server"),
+        ("-monitor", "telnet::4445,server,nodelay"),
+        ("-chardev", "socket,id=c,path=/private/c,server=on"),
+        ("-incoming", "defer"),
+    ],
+)
+def test_what_holds_the_machine_back_is_refused(words: tuple[str, str]) -> None:
+    with pytest.raises(CommandLineError, match="holds the machine back"):
+        launch(*words)
+    if words[0] != "-incoming":
+        for off in ("wait=off", "nowait"):
+            assert launch(words[0], f"{words[1]},{off}").starts_itself
+    launch("-gdb", "unix:/private/g,server=on")
 
 
 def test_no_network_port_is_opened() -> None:

@@ -414,3 +414,10 @@ def test_any_bytes_decode_or_not(data: bytes, address: int, width: int) -> None:
             control_write(found, registers)
             selector_load(found, registers, lambda address, length: bytes(length))
             far_target(found, registers, lambda address, length: None)
+
+
+@pytest.mark.parametrize("code", ["f7042500100000 01000000", "f6042500100000 01", "85042500100000"])
+def test_what_only_tests_does_not_write(code: str) -> None:
+    one = decode(bytes.fromhex(code), 0, 64)
+    assert one is not None and one.mnemonic == "test" and one.memory is not None
+    assert one.memory.read and not one.memory.written
