@@ -30,8 +30,9 @@ from debug.stages.trace import TraceBuilder
 
 _EPILOG = """\
 FILE is a QEMU log (-d int,cpu_reset -D FILE), the text of info registers, a QEMU core
-(dump-guest-memory), a Bochs log, a session with Bochs's debugger or a stage trace; which of them,
-its content tells. Text may be pasted: from a terminal, a web page or a CI system.
+(dump-guest-memory), a Bochs log, a session with Bochs's debugger, the exception that UEFI firmware
+printed on the serial port or a stage trace; which of them, its content tells. Text may be pasted:
+from a terminal, a web page or a CI system.
 
 Several files are taken as witnesses of one machine at one end: final registers and memory come from
 a core or from register text, exceptions and IPIs from a log, stages from a trace.

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
 from debug.explain import deaf, stack_origin
 from debug.explain import stages as stage
-from debug.explain import trampoline_page
+from debug.explain import trampoline_page, uefi_report
 from debug.explain.callers import caller_of
 from debug.explain.clocks import clock_of
 from debug.explain.code import filler_at, in_wait_loop
@@ -274,6 +275,18 @@ def _place(machine: Machine, cpu: Cpu, rip: Optional[int]) -> list[Finding]:
         if machine.physical(walk.physical, 1) is None and machine.has_memory:
             return [OutsideMemory(cpu.index, rip)]
     return []
+
+
+def reported(machine: Machine) -> tuple[Finding, ...]:
+    """Where a CPU was when it raised what firmware took: it stands in the firmware's handler now."""
+    dump = uefi_report.printed(machine.evidence.console)
+    events = machine.last_events[-1:] if machine.has_memory else ()
+    if dump is None or [e.registers.rip for e in events] != [dump.fields.get("rip")]:
+        return ()
+    cpu = machine.cpu(events[0].cpu)
+    if cpu is None:
+        return ()
+    return tuple(_place(machine, replace(cpu, registers=events[0].registers), dump.fields["rip"]))
 
 
 def _in_vectors(machine: Machine, registers: Registers, physical: int) -> bool:
