@@ -37,6 +37,9 @@ def headline(
         return f"{name} triple-faulted" + (f" in {mode}" if mode else "") + place
     if status is Status.MISSING_CPU:
         missing = [v for v in views if v.arrived is False]
+        wanted = machine.evidence.expected_cpus or 0
+        if not missing and 0 < len(views) < wanted:
+            return f"the machine has {len(views)} of the {wanted} CPUs that must come up"
         if len(missing) > 1:
             arrived = sum(1 for v in views if v.arrived)
             return f"{len(missing)} of {len(views)} CPUs did not arrive ({arrived} did)"
