@@ -12,6 +12,7 @@ from debug.explain import (
     clues,
     compare,
     conduct,
+    counting,
     deaf,
     deep_calls,
     doomed,
@@ -30,6 +31,7 @@ from debug.explain import (
     trampoline_page,
     trampoline_search,
     uefi_report,
+    unstarted,
     waiting,
     written_end,
 )
@@ -65,6 +67,8 @@ def explain(evidence: Evidence) -> Explanation:
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += trampoline_page.ends_early(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
+    findings += counting.findings(machine, views, findings)
+    findings += unstarted.findings(machine, views, findings)
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += firmware.died(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)

@@ -90,6 +90,12 @@ def _not_copied(evidence: Evidence, explanation: Explanation) -> Optional[Match]
         received = started[0] if started else None
         if explanation.all(StageReached, cpu) and cpu is not None:
             continue  # it ran there: the page was overwritten later
+        view = explanation.view(cpu)
+        left = view is not None and view.mode in ("32-bit protected mode", "64-bit mode")
+        if left and running is None:
+            continue  # it came through the page: that was cleared or freed later
+        if page.contents is Contents.UNIFORM:  # as an allocator fills a page that it got back
+            return likely(page, received, silent, running, cpu=cpu)
         if _one_came(explanation, cpu) or page.contents is Contents.LOADER:
             return likely(page, received, running, cpu=cpu)  # or it was overwritten since
         if told == page.page or received is not None or running is not None:
@@ -199,7 +205,7 @@ ROWS = (
         ("AP1-01", "BLD-01"),
         _not_copied,
         ("trampoline-not-copied",),
-        over=("executing-zeros", "endless-jump"),
+        over=("executing-zeros", "endless-jump", "real-mode-fault-loop"),
     ),
     Row(
         "trampoline-not-aligned",

@@ -19,6 +19,7 @@ from debug.explain.findings import (
     SipiReceived,
     WaitingForSipi,
 )
+from debug.explain.findings.waits import NeverStarted
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import NOT_UP, WAITED, Match, Place, Row, certain, likely, possible, words
@@ -39,6 +40,10 @@ def _no_sipi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     if explanation.first(IpiUnseen) is not None:
         return None
+    for never in explanation.all(NeverStarted):
+        waiting = explanation.first(WaitingForSipi, never.waiting[0])
+        short = explanation.first(ShortMpTable)
+        return replace(likely(never, waiting, short, cpu=never.waiting[0]), order=-1)
     for missing in explanation.all(SipiMissing):
         waiting = explanation.first(WaitingForSipi, missing.cpu)
         if waiting is None:
@@ -154,7 +159,8 @@ ROWS = (
         Place.START,
         ("AP never starts", "AP waits for SIPI", "only some CPUs come up"),
         "the CPU is halted in the wait-for-SIPI state or where the firmware parked it, and among"
-        " the observed IPIs none is a SIPI for it",
+        " the observed IPIs none is a SIPI for it; or the BSP waits for a word that only code behind the"
+        " trampoline writes, and the trampoline was never used",
         "a SIPI for this APIC ID was observed, or the kernel is one that uses a single CPU",
         "send INIT and SIPI to every APIC ID that the MADT lists as enabled",
         "MP Initialization Protocol Algorithm for MP Systems",
