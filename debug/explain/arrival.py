@@ -30,7 +30,7 @@ from debug.explain.findings import (
     WaitingForSipi,
 )
 from debug.explain.model import CpuState, CpuView, Finding
-from debug.explain.trampoline_search import linked_for, reads_disk, search
+from debug.explain.trampoline_search import is_firmwares, linked_for, reads_disk, search
 from debug.x86.modes import Mode, mode_of
 from debug.x86.patterns import uniform
 from debug.x86.registers import Cr0
@@ -134,6 +134,14 @@ def uncounted(machine: Machine) -> tuple[str, ...]:
 def watched(machine: Machine) -> bool:
     """Whether the source sees IPIs at all: the firmware's are always the first."""
     return any(ipi.by_firmware for ipi in machine.evidence.ipis)
+
+
+def nothing_sent(machine: Machine) -> bool:
+    """No INIT or SIPI of the kernel's in the log; without one, the firmware's is the ICR's last."""
+    if watched(machine):
+        return not any(i.kind in (IpiKind.INIT, IpiKind.SIPI) for i in machine.kernel_ipis)
+    apic = machine.bsp.apic if machine.bsp is not None else None
+    return apic is not None and apic.icr is not None and is_firmwares(apic.icr)
 
 
 def restarted(machine: Machine) -> Optional[BspRestarted]:

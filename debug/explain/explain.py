@@ -7,6 +7,7 @@ from typing import Optional
 
 from debug.evidence import Cpu, Ending, Evidence
 from debug.explain import (
+    alive,
     arrival,
     chain,
     clues,
@@ -87,7 +88,7 @@ def explain(evidence: Evidence) -> Explanation:
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
     notes += [line for f in findings if isinstance(f, ProgramLoops) for line in f.sentences()]
-    notes += _parked(machine, views)
+    notes += [*_parked(machine, views), *alive.notes(machine, views, status)]
     if (uefi := uefi_report.printed(evidence.console)) is not None and uefi.note:
         notes.append(uefi.note)
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()

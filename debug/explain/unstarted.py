@@ -10,20 +10,19 @@ from __future__ import annotations
 import struct
 from typing import Iterator, Optional
 
-from debug.evidence import IpiKind, Registers
+from debug.evidence import Registers
 from debug.explain import arrival
 from debug.explain.context import PAGE, Machine
 from debug.explain.findings import WaitsFor
 from debug.explain.findings.waits import NeverStarted
 from debug.explain.model import CpuState, CpuView, Finding
-from debug.explain.trampoline_search import far_jumps, is_firmwares, search
+from debug.explain.trampoline_search import far_jumps, search
 from debug.explain.writers import code_around
 from debug.x86.decode import MAX_LENGTH, decode
 from debug.x86.instruction import Kind
 from debug.x86.modes import code_width
 
 _DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI)
-_STARTS = (IpiKind.INIT, IpiKind.SIPI)
 _LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits and selectors
 _NEAR = 1 << 20  # bytes between an entry of the kernel's and what it calls
 _STEPS, _ENTRIES = 512, 8  # instructions that are followed, and addresses in the page
@@ -39,7 +38,7 @@ def findings(
     """Of a BSP that spins: that what it waits for is what nobody was started to do."""
     bsp = machine.bsp
     others = [view for view in views if view.index != machine.bsp_index]
-    if bsp is None or not others or machine.tells_arrival or not _nothing_sent(machine):
+    if bsp is None or not others or machine.tells_arrival or not arrival.nothing_sent(machine):
         return ()
     if not all(view.state in _DORMANT for view in others):
         return ()
@@ -61,14 +60,6 @@ def findings(
     if bsp.apic is not None and bsp.apic.x2apic:
         msr = ""
     return (NeverStarted(bsp.index, page, waiting, wait.address, by_aps, msr),)
-
-
-def _nothing_sent(machine: Machine) -> bool:
-    """No INIT or SIPI of the kernel's in the log; without one, the firmware's is the ICR's last."""
-    if arrival.watched(machine):
-        return not any(ipi.kind in _STARTS for ipi in machine.kernel_ipis)
-    apic = machine.bsp.apic if machine.bsp is not None else None
-    return apic is not None and apic.icr is not None and is_firmwares(apic.icr)
 
 
 def _reached(machine: Machine, registers: Registers, page: bytes, at: int) -> frozenset[int]:

@@ -317,6 +317,7 @@ class QemuMachine:
 
     def _collect(self, end: End) -> Evidence:
         assert self._qmp and self._output and self._launch
+        quiet = self._output.quiet
         states: list[CpuState] = []
         memory: Memory = NoMemory()
         accelerated, limits = "", []
@@ -364,6 +365,7 @@ class QemuMachine:
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),
+            quiet=quiet,
             messages=(*end.messages, *self._launch.notes, *self._output.messages(), *told),
             expected_cpus=self._options.cpus,
             limits=(*limits, *more),
