@@ -310,4 +310,5 @@ class Evidence:
     in_firmware: bool = False  # a CPU shut down before the firmware had handed over to anything
     cut_off: bool = False  # the source ends inside a record: the machine went on
     absent_images: tuple[str, ...] = ()  # ELF files that memory does not hold where they belong
+    unseen: str = ""  # what was awaited on a console, and never came there
     limits: tuple[str, ...] = ()  # what this source can't tell, one sentence each

@@ -9,7 +9,7 @@ from dataclasses import replace
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import symbols_of
-from debug.cli.run import symbol_file
+from debug.cli.run import cpu_count, seconds, symbol_file
 from debug.cli.show import add_report_options, show
 from debug.cli.symbol_check import compared
 from debug.pictures.easel import Easel
@@ -34,9 +34,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="symbols of the guest, at a load offset; may be repeated",
     )
-    parser.add_argument("--cpus", type=int, metavar="N", help="how many CPUs must have come up")
     parser.add_argument(
-        "--timeout", type=float, default=20.0, metavar="SECONDS", help="for one answer of the stub"
+        "--cpus", type=cpu_count, metavar="N", help="how many CPUs must have come up"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=20.0,
+        metavar="SECONDS",
+        help="for one answer of the stub",
     )
     add_report_options(parser)
 

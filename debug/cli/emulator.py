@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from pathlib import Path
 from typing import Mapping, Protocol, Sequence
 
@@ -15,7 +17,11 @@ from debug.sources.watch import Watch
 QEMU = ("qemu-system-x86_64", "qemu-system-i386")
 _EXAMPLE = "lamppost run -- qemu-system-x86_64 -kernel FILE"
 _BUILDERS = ("make", "gmake", "ninja", "just", "meson", "cmake", "cargo")
-_WRAPPERS = ("sh", "bash", "dash", "env", "sudo", "timeout", "nice", "taskset", "strace", "gdb")
+_WRAPPERS = ("sh", "bash", "dash", "strace", "gdb", "xvfb-run")
+_INHERITED = (  # what these set, a child of their child has, too
+    *("env", "nice", "ionice", "taskset", "chrt", "numactl", "setarch", "prlimit", "stdbuf"),
+    *("nohup", "sudo", "doas", "time"),
+)
 
 
 class Machine(Protocol):
@@ -24,6 +30,10 @@ class Machine(Protocol):
     @property
     def streams(self) -> Mapping[str, bytes]:
         """Raw console bytes: e9, com1, stdout."""
+
+    @property
+    def overruled(self) -> tuple[str, ...]:
+        """What the user asked for and does not get, a sentence each."""
 
     def observe(self) -> Evidence:
         """Let it run to its end and read it out."""
@@ -49,14 +59,18 @@ def machine_for(
                 **watch.plain(), symbols=symbols, log=log, scratch_disks=scratch_disks
             ),
         )
-    if name.startswith("bochs"):
+    if _is_emulator(name):
         from debug.sources import bochs_live
 
         return bochs_live.BochsMachine(argv, bochs_live.Options(**watch.plain(), symbols=symbols))
-    raise CommandError(_stranger(name), ExitCode.USAGE)
+    raise CommandError(_stranger(name, argv[1:]), ExitCode.USAGE)
 
 
-def _stranger(name: str) -> str:
+def _is_emulator(name: str) -> bool:
+    return name in QEMU or name.startswith("bochs")
+
+
+def _stranger(name: str, arguments: Sequence[str]) -> str:
     """What to say of a program that is neither emulator."""
     if name.startswith("qemu-system-"):
         return f"{name} is no x86 machine: expected {QEMU[0]}, {QEMU[1]} or bochs"
@@ -66,6 +80,16 @@ def _stranger(name: str) -> str:
             f"{said}: expected the emulator's own command line after --, not what starts it;"
             f" `{name} -n`, or its verbose form, shows it"
         )
+    if name in _INHERITED:
+        own = takewhile(lambda word: not _is_emulator(Path(word).name), arguments)
+        moved = shlex.join((name, *own))
+        emulator = next((word for word in arguments if _is_emulator(Path(word).name)), QEMU[0])
+        return (
+            f"{said}, which lamppost has to start itself; what {name} sets is inherited, so put it"
+            f" in front: {moved} lamppost run -- {shlex.quote(emulator)} …"
+        )
+    if name == "timeout":
+        return f"{said}: lamppost run --timeout SECONDS ends the machine, and reads it out before"
     if name in _WRAPPERS or name.endswith((".sh", ".py")):
         return (
             f"{said}: expected the emulator's own command line after --; a wrapper would not pass"

@@ -34,7 +34,7 @@ MEANING = {
     ExitCode.HANG: "the machine hangs",
     ExitCode.PANIC: "the kernel gave up with a message",
     ExitCode.RESET: "the guest reset the machine",
-    ExitCode.UNKNOWN: "the machine died and the cause is not known",
+    ExitCode.UNKNOWN: "the machine died and the cause is not known, or what --until awaits never came",
     ExitCode.BAD_INPUT: "a file is unreadable, empty or not what the command reads",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.BROKEN_PIPE: "the reader of the output went away",

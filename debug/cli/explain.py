@@ -11,7 +11,7 @@ from typing import Iterable, Sequence
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.cli.observe import symbols_of
-from debug.cli.run import symbol_file
+from debug.cli.run import cpu_count, symbol_file
 from debug.cli.show import add_report_options, show
 from debug.evidence import Evidence, NoMemory, StageEvent
 from debug.explain.model import EMULATOR_SAYS
@@ -30,8 +30,9 @@ from debug.stages.trace import TraceBuilder
 
 _EPILOG = """\
 FILE is a QEMU log (-d int,cpu_reset -D FILE), the text of info registers, a QEMU core
-(dump-guest-memory), a Bochs log, a session with Bochs's debugger or a stage trace; which of them,
-its content tells. Text may be pasted: from a terminal, a web page or a CI system.
+(dump-guest-memory), a Bochs log, a session with Bochs's debugger, the exception that UEFI firmware
+printed on the serial port or a stage trace; which of them, its content tells. Text may be pasted:
+from a terminal, a web page or a CI system.
 
 Several files are taken as witnesses of one machine at one end: final registers and memory come from
 a core or from register text, exceptions and IPIs from a log, stages from a trace.
@@ -56,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="symbols of the guest, at a load offset; may be repeated",
     )
-    parser.add_argument("--cpus", type=int, metavar="N", help="how many CPUs must come up")
+    parser.add_argument("--cpus", type=cpu_count, metavar="N", help="how many CPUs must come up")
     add_report_options(parser)
 
 

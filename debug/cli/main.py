@@ -97,11 +97,15 @@ def _chosen(arguments: Sequence[str]) -> tuple[str, ...]:
 def described() -> tuple[Subcommand, ...]:
     """Every command with all of its arguments, for the manual and the shells."""
     from debug.cli.described.model import subcommands
+    from debug.doctor.checks import PARTS
     from debug.failures.table import ROWS
 
     commands = available()
     parser = _parser(commands, [command.name for command in commands])
-    return subcommands(parser, {("failures", "ID"): tuple(row.id for row in ROWS)})
+    rows = tuple(row.id for row in ROWS)
+    taken = {("failures", "ID"): rows, ("doctor", "PART"): tuple(PARTS)}
+    taken.update({(command.name, "ROW"): rows for command in commands})
+    return subcommands(parser, taken)
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

@@ -7,11 +7,12 @@ What explains is imported while the machine boots: that takes half a second.
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Optional, Sequence
 
 from debug.cli.emulator import machine_for
 from debug.cli.errors import CommandError
@@ -116,6 +117,8 @@ def missing(first: Diagnosis, argv: Sequence[str]) -> str:
         return ""
     if INTERRUPTED in evidence.messages or "-S" in argv:
         return ""
+    if evidence.unseen and evidence.ending is Ending.STOPPED and first.status == UNKNOWN:
+        return ""  # it is healthy but for its silence
     if not evidence.cpus:
         ended = evidence.ending is Ending.EXITED and first.status == UNKNOWN
         return UNCOUNTED if ended and not evidence.stages else ""
@@ -159,6 +162,14 @@ def _warm_up() -> None:
     importlib.import_module("debug.sources.elf_symbols")
 
 
+def _unseen(until: Optional[str], ending: Ending, streams: Mapping[str, bytes]) -> str:
+    """What was awaited and never came; the last of it may have come as the machine ended."""
+    if until is None or ending is Ending.UNTIL:
+        return ""
+    awaited = re.compile(until.encode())
+    return "" if any(map(awaited.search, streams.values())) else until
+
+
 @dataclass(frozen=True)
 class _Run:
     diagnosis: Diagnosis
@@ -186,8 +197,9 @@ def _once(
                 stages=evidence.stages or stages_of(machine.streams, evidence.memory),
                 stage_table=own_table(path for path, _ in wishes.symbols),
                 expected_cpus=wishes.cpus,
+                unseen=_unseen(wishes.until, evidence.ending, machine.streams),
             )
-            diagnosis = diagnose(evidence)
+            diagnosis = _noted(diagnose(evidence), *machine.overruled)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))
             if wishes.look is not None:

@@ -7,6 +7,7 @@ import argparse
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Sequence
 
@@ -31,17 +32,20 @@ def symbol_file(text: str) -> tuple[Path, int]:
     if not at:
         return Path(text), 0
     try:
-        return Path(path), int(offset, 0)
+        value = int(offset, 0)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected FILE or FILE@OFFSET, such as trampoline.elf@0x8000"
         ) from None
+    if abs(value) >> 64:
+        raise argparse.ArgumentTypeError(f"{text!r}: the offset has more than 64 bits")
+    return Path(path), value
 
 
 def cpu_count(text: str) -> int:
     """A number of CPUs."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) < 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of CPUs, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of CPUs, 1 to 99999")
     return int(text)
 
 
@@ -51,15 +55,18 @@ def seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < 1e7:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, more than 0")
+    if not 0 < value <= FOREVER:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected seconds, more than 0 and at most {FOREVER:.0f}"
+        )
     return value
 
 
 def pattern(text: str) -> str:
     """A regular expression."""
     try:
-        re.compile(text.encode())
+        if re.compile(text.encode()).match(b""):
+            raise argparse.ArgumentTypeError(f"{text!r} fits an empty console: nothing is awaited")
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r}: no regular expression: {error}") from None
     return text
@@ -87,7 +94,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--until",
         type=pattern,
         metavar="REGEX",
-        help="healthy when this appears on port 0xE9 or COM1",
+        help="healthy when this appears on port 0xE9 or COM1, and only then",
     )
     parser.add_argument(
         "--core", type=Path, metavar="FILE", help="write an ELF core unless it is healthy (QEMU)"
@@ -132,8 +139,7 @@ def _run(options: argparse.Namespace) -> int:
             " qemu-system-x86_64 -kernel FILE",
             ExitCode.USAGE,
         )
-    if options.core is not None and not options.core.resolve().parent.is_dir():
-        raise CommandError(f"--core {options.core}: there is no such directory", ExitCode.USAGE)
+    _writable(options)
     shown = echo_raw if options.raw else Echo().take
     yours = _interactive(argv)
     if options.core is not None and Path(argv[0]).name.startswith("bochs"):
@@ -161,6 +167,24 @@ def _run(options: argparse.Namespace) -> int:
     easel.write(diagnosis)
     code = show(diagnosis, options)
     return ExitCode.INTERRUPTED if INTERRUPTED in diagnosis.evidence.messages else code
+
+
+def _writable(options: argparse.Namespace) -> None:
+    """Said before a machine runs for its timeout, and not after it."""
+    core, keep = options.core, options.keep
+    if core is not None and not core.resolve().parent.is_dir():
+        raise CommandError(f"--core {core}: there is no such directory", ExitCode.USAGE)
+    if core is not None and core.is_dir():
+        raise CommandError(f"--core {core}: this is a directory; expected a file", ExitCode.USAGE)
+    if keep is None:
+        return
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=keep).close()
+    except OSError as error:
+        is_file = keep.exists() and not keep.is_dir()
+        why = "this is a file; expected a directory" if is_file else f"{error.strerror}"
+        raise CommandError(f"--keep {keep}: {why}", ExitCode.USAGE) from None
 
 
 def _logging(options: argparse.Namespace) -> Logging:

@@ -14,7 +14,7 @@ from debug.x86.modes import Mode, linear_pc, mode_of
 from debug.x86.patterns import uniform
 
 _FUNCTIONS = 32  # of a file, spread over it
-_LEAST, _MOST = 8, 64  # bytes of each
+_LEAST, _MOST, _PIECE = 8, 64, 16  # bytes of each
 _MODES = (Mode.PROTECTED32, Mode.LONG64, Mode.COMPAT32)
 
 
@@ -38,7 +38,7 @@ def checked(symbols: ElfSymbols, evidence: Evidence) -> tuple[ElfSymbols, tuple[
             name, address, times, of = wrong
             notes.append(
                 f"{file.path}: memory does not hold its code ({name} at {address:#x}, and {times} of"
-                f" {of} functions that were compared): it is of another build or lies elsewhere"
+                f" {of} places that were compared): it is of another build or lies elsewhere"
                 " (ELF@OFFSET); its names are not used"
             )
             continue
@@ -74,6 +74,8 @@ def _sample(file: ElfFile) -> Iterator[tuple[str, int, bytes]]:
     """Functions of a file with their first bytes."""
     try:
         found = [one for one in file.functions() if one[2] >= _LEAST]
+        if len(found) < 2:
+            found = _pieces(file)  # an assembler gives no sizes
         step = max(1, len(found) // _FUNCTIONS)
         for name, address, size in found[::step][:_FUNCTIONS]:
             code = file.code(address, min(size, _MOST))
@@ -81,6 +83,19 @@ def _sample(file: ElfFile) -> Iterator[tuple[str, int, bytes]]:
                 yield name, address, code
     except SymbolError:
         return
+
+
+def _pieces(file: ElfFile) -> list[tuple[str, int, int]]:
+    """(name, address, size) of its executable segments, in pieces: by the symbol before each."""
+    found = []
+    for segment in file.segments() if file.names else ():
+        for at in range(0, len(segment.data) if segment.executable else 0, _PIECE):
+            piece = segment.data[at : at + _PIECE]
+            if len(piece) >= _LEAST and uniform(piece) is None:
+                address = segment.virtual + at + file.offset
+                symbol = file.lookup(address)
+                found.append((str(symbol or "code"), address, len(piece)))
+    return found
 
 
 def _read(evidence: Evidence, address: int, length: int) -> Optional[bytes]:

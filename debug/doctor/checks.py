@@ -86,7 +86,7 @@ CHECKS = (
         "has Python and its modules",
         probes.gdb_has_python,
         "gdb python3-rich python3-pyelftools python3-capstone",
-        "no `make gdb` and no lamp commands in your own sessions",
+        "no `make gdb`, no `lamppost attach` and no lamp commands in your own sessions",
     ),
     _tool("make", "make", "nothing here can be built"),
     _tool("gcc", "gcc", "the kernel's C can't be compiled"),

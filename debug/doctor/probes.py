@@ -114,6 +114,8 @@ def _greeted(text: str) -> str:
 
 def qemu_logs(name: str) -> Finding:
     """QEMU's log has exceptions and resets, and knows which CPU they are of."""
+    if shutil.which(name) is None:
+        return Finding(problem=f"{name} is not in PATH")
     output = run([name, "-d", "help"])
     items = {line.split()[0] for line in output.text.splitlines() if line.strip()}
     missing = {"int", "cpu_reset"} - items

@@ -71,7 +71,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += counting.findings(machine, views, findings)
     findings += unstarted.findings(machine, views, findings)
     findings += ports.findings(machine, views) + firmware.findings(machine)
-    findings += firmware.died(machine)
+    findings += firmware.died(machine) + state.reported(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
     findings += interrupted.in_service(machine) + real_mode.findings(machine)
     findings += deaf.findings(machine, views) + written_end.findings(machine, findings)
@@ -89,8 +89,8 @@ def explain(evidence: Evidence) -> Explanation:
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
     notes += [line for f in findings if isinstance(f, ProgramLoops) for line in f.sentences()]
     notes += [*_parked(machine, views), *alive.notes(machine, views, status)]
-    if (uefi := uefi_report.printed(evidence.console)) is not None and uefi.note:
-        notes.append(uefi.note)
+    if uefi := uefi_report.note(evidence.console):
+        notes.append(uefi)
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()
     notes = [*end.notes, *notes, *said, *arrival.uncounted(machine), *evidence.limits]
     notes += [doomed.how(machine)] if predicted else []

@@ -81,6 +81,10 @@ def headline(
         return "the machine was still running and printing: nothing wrong was seen"
     if machine.evidence.ending is Ending.RESTARTED:
         return "the machine restarted: by a triple fault, or because the guest asked for it"
+    if machine.evidence.unseen:
+        online = [v for v in views if v.arrived]
+        told = f"; {len(online)} of {len(views)} CPUs online" if online else ""
+        return f"{machine.evidence.unseen!r}, which --until awaits, did not appear{told}"
     return "the evidence does not tell what happened"
 
 

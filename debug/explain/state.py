@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Cpu, Ending, EventKind, IpiKind, Registers
 from debug.explain import deaf, stack_origin
 from debug.explain import stages as stage
-from debug.explain import trampoline_page
+from debug.explain import trampoline_page, uefi_report
 from debug.explain.callers import caller_of
 from debug.explain.clocks import clock_of
 from debug.explain.code import filler_at, in_wait_loop
@@ -29,7 +30,7 @@ from debug.explain.interrupted import frame_of
 from debug.explain.lcpu import block_of
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.reached import reached
-from debug.explain.waiting import loop_body
+from debug.explain.waiting import loop_body, steps
 from debug.x86.canonical import MASK64, is_canonical
 from debug.x86.instruction import Kind
 from debug.x86.modes import Mode, code_width, mode_of
@@ -50,6 +51,9 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
     where = machine.where(rip)
     if state in (CpuState.RUNNING, CpuState.SHUT_DOWN, CpuState.SPINNING):
         findings += _place(machine, cpu, rip)
+    counts = state is CpuState.SPINNING and bool(steps(loop_body(machine, registers)))
+    if counts and not any(in_wait_loop(machine, registers)):
+        state = CpuState.RUNNING  # the samples met it in the same round of its loop by chance
     program = _program(machine, cpu, where) if state is not CpuState.SHUT_DOWN else None
     if program is not None and not findings:
         if state is CpuState.SPINNING or any(in_wait_loop(machine, registers)):
@@ -57,7 +61,7 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
             findings.append(program)
     if state is CpuState.RUNNING and rip is not None and not findings and program is None:
         pause, self_jump = in_wait_loop(machine, registers)
-        if self_jump or pause or cpu.moved is False:
+        if self_jump or pause or cpu.moved is False and not counts:
             state = CpuState.SPINNING
     waiting = _waits_with_calls(machine, registers) if state is CpuState.RUNNING else None
     if waiting is not None and not findings:
@@ -271,6 +275,18 @@ def _place(machine: Machine, cpu: Cpu, rip: Optional[int]) -> list[Finding]:
         if machine.physical(walk.physical, 1) is None and machine.has_memory:
             return [OutsideMemory(cpu.index, rip)]
     return []
+
+
+def reported(machine: Machine) -> tuple[Finding, ...]:
+    """Where a CPU was when it raised what firmware took: it stands in the firmware's handler now."""
+    dump = uefi_report.printed(machine.evidence.console)
+    events = machine.last_events[-1:] if machine.has_memory else ()
+    if dump is None or [e.registers.rip for e in events] != [dump.fields.get("rip")]:
+        return ()
+    cpu = machine.cpu(events[0].cpu)
+    if cpu is None:
+        return ()
+    return tuple(_place(machine, replace(cpu, registers=events[0].registers), dump.fields["rip"]))
 
 
 def _in_vectors(machine: Machine, registers: Registers, physical: int) -> bool:

@@ -39,6 +39,14 @@ from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS, UD
 def judge(
     machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...], died: bool
 ) -> Status:
+    """Where the user said what a healthy guest prints, no other one is healthy."""
+    status = _judge(machine, views, findings, died)
+    return Status.UNKNOWN if status is Status.HEALTHY and machine.evidence.unseen else status
+
+
+def _judge(
+    machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...], died: bool
+) -> Status:
     ending = machine.evidence.ending
     if died:
         return Status.TRIPLE_FAULT

@@ -3,94 +3,89 @@
 
 EDK II prints vector, error code and registers on its console and spins.  What is printed is the
 guest's word: it counts as an exception that was seen where the frame is still on the stack of the
-CPU that spins.  [UEFI, "EFI_DEBUG_SUPPORT_PROTOCOL": EFI_SYSTEM_CONTEXT_X64 has the same registers]
+CPU that spins.  A file that holds nothing but the dump (debug.sources.uefi_files) has it as its one
+event.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from typing import Mapping, Optional
+from dataclasses import replace
+from typing import Optional
 
-from debug.evidence import GENERAL, EventKind, Evidence, ExceptionEvent
+from debug.evidence import EventKind, Evidence, ExceptionEvent, Registers
 from debug.explain.context import Machine
-from debug.explain.interrupted import frame_of
-from debug.x86.exceptions import PF
+from debug.x86.modes import code_width
+from debug.x86.uefi_dump import UefiDump, dumps
 
 _TAIL = 16384  # characters of the console that are searched
-_BEGIN = re.compile(
-    r"!!!! X64 Exception Type - ([0-9A-Fa-f]{2})\([^)\n]{1,40}\)\s+CPU Apic ID - ([0-9A-Fa-f]{8}) !!!!"
-)
-_FIELD = re.compile(r"\b([A-Z][A-Z0-9]{1,5}|ExceptionData)\s+- ([0-9A-Fa-f]{16})\b")
-_IMAGE = re.compile(r"\(ImageBase=([0-9A-Fa-f]{16}), EntryPoint=[0-9A-Fa-f]{16}\)")
-_CONTROL = ("cr0", "cr2", "cr3", "cr4", "cr8")
+_DEEP = 2048  # words of the stack: the handler has the FPU's state and a line of text on it
+_FRAME = ("rip", "cs", "rflags", "rsp", "ss")  # as the CPU pushes them, in 32-bit code three
 
 
-@dataclass(frozen=True)
-class UefiReport:
-    """What was printed: `fields` by their lower-case names; `image`: where RIP's image lies."""
-
-    vector: int
-    apic_id: int
-    fields: Mapping[str, int]
-    image: Optional[int]
-
-    @property
-    def note(self) -> str:
-        """How the place gets a name; "" where UEFI did not find its image."""
-        rip = self.fields.get("rip")
-        if rip is None or self.image is None or rip < self.image:
-            return ""
-        return (
-            f"RIP is {rip - self.image:#x} bytes into the image that UEFI loaded at {self.image:#x}:"
-            f" with --symbols ELF@{self.image:#x} (the ELF that it was made of, linked at 0) it has a"
-            " name"
-        )
+def printed(console: str) -> Optional[UefiDump]:
+    """The last dump in a console; None if there is none."""
+    found = dumps(console[-_TAIL:])
+    return found[-1] if found else None
 
 
-def printed(console: str) -> Optional[UefiReport]:
-    """The last report in a console; None if there is none."""
-    tail = console[-_TAIL:]
-    begins = list(_BEGIN.finditer(tail))
-    if not begins:
-        return None
-    text = tail[begins[-1].end() :]
-    fields = {name.lower(): int(value, 16) for name, value in _FIELD.findall(text)}
-    image = _IMAGE.search(text)
-    return UefiReport(
-        int(begins[-1][1], 16),
-        int(begins[-1][2], 16),
-        fields,
-        int(image[1], 16) if image is not None else None,
+def note(console: str) -> str:
+    """How the place of the exception gets a name; "" where UEFI did not find its image."""
+    dump = printed(console)
+    image = dump.image if dump is not None else None
+    if dump is None or image is None or image.ip < image.base:
+        return ""
+    file = f" ({image.file})" if image.file else ""
+    place = (
+        f"{image.ip - image.base:#x} bytes into the image{file} that UEFI loaded at {image.base:#x}"
     )
+    name = f"with --symbols ELF@{image.base:#x} (the ELF that it was made of, linked at 0) it has a name"
+    if image.ip == dump.fields.get("rip"):
+        return f"RIP is {place}: {name}"
+    return f"{image.ip:#x}, on top of the stack, is {place}: the caller, if it was a call; {name}"
 
 
 def recorded(evidence: Evidence) -> Evidence:
-    """The evidence with the reported exception as the last one that was seen, if it was."""
-    report = printed(evidence.console)
-    if report is None:
+    """The evidence with the printed exception as the last one that was seen, if it was."""
+    dump = printed(evidence.console)
+    rip = dump.fields.get("rip") if dump is not None else None
+    if dump is None or rip is None:
         return evidence
     machine = Machine(evidence)
-    cpu = next((cpu for cpu in machine.cpus if machine.apic_id(cpu) == report.apic_id), None)
-    frame = frame_of(machine, cpu.registers) if cpu is not None else None
-    if cpu is None or frame is None or frame.rip != report.fields.get("rip"):
+    cpu = next((cpu for cpu in machine.cpus if machine.apic_id(cpu) == dump.apic_id), None)
+    if cpu is None or not _borne_out(machine, cpu.registers, dump):
         return evidence
-    general = {name: report.fields[name] for name in GENERAL if name in report.fields}
-    control = {name: report.fields[name] for name in _CONTROL if name in report.fields}
+    last = next((e for e in reversed(machine.last_events) if e.cpu in (cpu.index, None)), None)
+    if last is not None and (last.vector, last.registers.rip) == (dump.vector, rip):
+        return evidence  # it was logged
     then = replace(
         cpu.registers,
-        rip=frame.rip,
-        rflags=frame.rflags,
-        general={**cpu.registers.general, **general},
-        control={**cpu.registers.control, **control},
+        rip=rip,
+        rflags=dump.fields.get("rflags"),
+        general={**cpu.registers.general, **dump.general},
+        control={**cpu.registers.control, **dump.control},
     )
     event = ExceptionEvent(
         EventKind.EXCEPTION,
-        report.vector,
+        dump.vector,
         then,
-        report.fields.get("exceptiondata"),
-        control.get("cr2") if report.vector == PF else None,
+        dump.error_code,
+        dump.cr2,
         cpu.index,
         while_delivering=-1,
     )
     return replace(evidence, events=(*evidence.events, event))
+
+
+def _borne_out(machine: Machine, now: Registers, dump: UefiDump) -> bool:
+    """Whether the stack of the CPU that spins still holds the frame of what was printed."""
+    width, rsp = code_width(now), now.get("rsp")
+    if width not in (32, 64) or rsp is None:
+        return False
+    wanted = [dump.fields.get(name) for name in _FRAME[: 5 if width == 64 else 3]]
+    data = machine.linear(now).some(rsp, _DEEP * width // 8)
+    words = memoryview(data[: len(data) // 8 * 8]).cast("Q" if width == 64 else "I")
+    return any(
+        all(want in (None, word) for want, word in zip(wanted, words[at:]))
+        for at in range(len(words) - len(wanted) + 1)
+        if words[at] == wanted[0] and words[at + 1] == wanted[1]
+    )

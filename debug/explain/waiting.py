@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -60,6 +61,8 @@ def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[W
     read = _read(body, registers)
     if read is None:
         return None
+    if {whole_register(read.operand.base), whole_register(read.operand.index)} & steps(body):
+        return None  # each round reads elsewhere
     then = _then(machine, registers, body, read)
     address = linear_address(read.by, then, read.operand) if then is not None else None
     size = read.operand.size
@@ -151,6 +154,31 @@ def loop_body(machine: Machine, registers: Registers) -> tuple[Instruction, ...]
     body = decode_many(code or b"", start, width, 2 * _AHEAD)
     whole = body and body[-1].next == end.next and any(one.address == rip for one in body)
     return body if whole else ()
+
+
+_STEPS = frozenset("inc dec add sub".split())
+_STRING = re.compile(r"(?:rep\w* )?(?:lods|stos|movs|scas|cmps)[bwdq]")
+
+
+def steps(body: tuple[Instruction, ...]) -> frozenset[str]:
+    """The registers that each round moves by a constant: a loop that counts, or walks through
+    memory, comes to its end by itself and waits for nobody."""
+    found: set[str] = set()
+    if not any(one.kind is Kind.CONDITIONAL_JUMP for one in body):
+        return frozenset()  # nothing leads out of it
+    for one in body:
+        to = one.operands[0] if one.operands else None
+        if _STRING.fullmatch(one.mnemonic) and not one.sse:
+            walked = (o.base for o in one.operands if isinstance(o, MemoryOperand))
+            found.update(map(whole_register, walked))
+        elif one.mnemonic in _STEPS and isinstance(to, RegisterOperand):
+            constant = all(isinstance(o, ImmediateOperand) for o in one.operands[1:])
+            if constant and to.name not in _STACK:
+                found.add(whole_register(to.name))
+        elif one.mnemonic == "lea" and isinstance(to, RegisterOperand):
+            if one.memory is not None and not one.memory.index and one.memory.base == to.name:
+                found.add(whole_register(to.name))
+    return frozenset(found)
 
 
 def read_of(body: tuple[Instruction, ...], registers: Registers) -> Optional[Instruction]:

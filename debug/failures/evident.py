@@ -79,6 +79,7 @@ _PROOFS: dict[str, tuple[Clue, ...]] = {
     "sse-not-enabled": (Clue.SSE_OFF,),
     "no-code-at-rip": (Clue.NOT_CODE,),
     "pointer-unmapped": (Clue.POINTER,),
+    "pointer-non-canonical": (Clue.NOT_CANONICAL,),
 }
 
 

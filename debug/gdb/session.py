@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import FrameType
@@ -33,6 +32,7 @@ from debug.sources.errors import CommandLineError, StartError
 from debug.sources.qemu_process import Process, find_emulator, log_items
 from debug.sources.qemu_readout import version_of
 from debug.sources.qmp import QmpClient, QmpError
+from debug.sources.scratch import Scratch
 from debug.terminal import coloured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,8 @@ class Session:
         self._errors = bytearray()
 
     def __enter__(self) -> Session:
-        self._directory = tempfile.mkdtemp(prefix="lamppost-gdb-")
+        self._scratch = Scratch()
+        self._directory = self._scratch.path
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,7 +63,7 @@ class Session:
         finally:
             if self._qemu is not None:
                 self._qemu.end()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._scratch.remove()
 
     def run(self) -> int:
         """GDB's exit code.  Raises CommandError."""

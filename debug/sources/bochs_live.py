@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from debug.sources.bochs_command_line import (
     Launch,
     com1_file_of,
     config_file,
+    default_files,
     plan,
     settings,
 )
@@ -53,6 +53,9 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
+from debug.sources.qemu_ending import NOT_STARTED
+from debug.sources.room import AT_END, FULL, has_room, require_room
+from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
 from debug.sources.watch import INTERRUPTED
 
@@ -89,8 +92,7 @@ class BochsMachine:
     def __init__(self, argv: Sequence[str], options: Options = Options()) -> None:
         self._argv = list(argv)
         self._options = options
-        self._directory: Optional[str] = None  # ours, to be removed
-        self._scratch = ""
+        self._scratch: Optional[Scratch] = None
         self._process: Optional[BochsProcess] = None
         self._locks: Optional[Locks] = None
         self._log_file: Optional[FollowedFile] = None
@@ -133,8 +135,8 @@ class BochsMachine:
         if bochs is None:
             name = self._argv[0] if self._argv else "bochs"
             raise StartError(f"{name} is not installed; on Debian: apt-get install bochs bochs-sdl")
-        directory: str = tempfile.mkdtemp(prefix="lamppost-")
-        self._directory = self._scratch = directory
+        self._scratch = Scratch()
+        directory = self._scratch.path
         self._private = options.keep_dir is None
         try:
             re.compile(options.until or "")
@@ -143,6 +145,7 @@ class BochsMachine:
         if options.keep_dir is not None:
             options.keep_dir.mkdir(parents=True, exist_ok=True)
             directory = str(options.keep_dir.resolve())
+        require_room(directory)
         self._command = [os.path.abspath(bochs), *self._argv[1:]]
         self._config = _read_config(self._argv)
         self._spawn(directory)
@@ -189,15 +192,20 @@ class BochsMachine:
         if self._memory is not None:
             self._memory.detach()
         self._end_process()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
         self._signals.restore()
 
     @property
     def streams(self) -> Mapping[str, bytes]:
         """What came from port 0xE9 (e9) and COM1 (com1), raw."""
         return self._output.streams() if self._output is not None else {}
+
+    @property
+    def overruled(self) -> tuple[str, ...]:
+        """What the command line asks for and does not get: nothing, or it was refused."""
+        return ()
 
     # -- for on_start and on_stop, and after observe() while the machine is held
 
@@ -225,9 +233,9 @@ class BochsMachine:
 
     def read_memory(self, physical: int, length: int) -> Optional[bytes]:
         """Physical memory of the stopped machine, as it is now."""
-        assert self._process is not None, "not entered"
+        assert self._process is not None and self._scratch is not None, "not entered"
         size = self._reader.result().memory
-        return BochsMemory(self._process, size, None, self._scratch).read(physical, length)
+        return BochsMemory(self._process, size, None, self._scratch.path).read(physical, length)
 
     def dump(self, path: Path) -> str:
         """Bochs can't."""
@@ -257,7 +265,10 @@ class BochsMachine:
 
     def _not_started(self, process: BochsProcess) -> _End:
         if process.exit_code() is not None or not process.talking:
-            return self._gone(process)
+            end = self._gone(process)
+            refused = end.ending is Ending.EMULATOR_DIED and (end.exit_code or 0) > 0
+            first = f"Bochs {NOT_STARTED} it ended with code {end.exit_code}"
+            return replace(end, messages=(first, *end.messages[1:])) if refused else end
         return _End(
             Ending.EMULATOR_DIED,
             messages=("Bochs's debugger did not answer: is it built with --enable-debugger?",),
@@ -426,9 +437,11 @@ class BochsMachine:
         log = self._reader.result()
         if version := _VERSION.search(process.banner):
             log = replace(log, version=version[1].decode("ascii"))
+        assert self._launch is not None and self._scratch is not None
+        if not has_room(self._scratch.path, AT_END):
+            limits.append(FULL.format(self._scratch.path))
         if cpus is not None:
-            self._memory = BochsMemory(process, log.memory, unpaged_cpu(cpus), self._scratch)
-        assert self._launch is not None
+            self._memory = BochsMemory(process, log.memory, unpaged_cpu(cpus), self._scratch.path)
         found = bochs_evidence.build(
             log,
             cpus,
@@ -458,8 +471,15 @@ class BochsMachine:
 def _read_config(argv: Sequence[str]) -> str:
     """The text of the configuration file; empty if there is none.  Raises CommandLineError."""
     name = config_file(argv)
-    if name is None:
+    if name is None and "-n" in argv:
         return ""
+    if name is None:
+        places = default_files(os.environ.get("HOME"))
+        name = next((place for place in places if os.path.isfile(place)), None)
+        if name is None:  # Bochs would ask what to do, and wait
+            raise CommandLineError(
+                "bochs finds no configuration file: expected -f FILE, or bochsrc in this directory"
+            )
     try:
         with open(name, "rb") as file:
             return file.read(MAX_CONFIG).decode("utf-8", "replace")

@@ -24,6 +24,8 @@ _REFUSED = {
     "daemonize": "takes the machine out of the observer's hands",
     "preconfig": "holds the machine back until somebody configures it by QMP",
     "incoming": "holds the machine back until another QEMU sends its state",
+    "runas": "takes the right to write to the observer's files, which are only their owner's",
+    "chroot": "takes the observer's files out of the machine's reach",
 }
 _SERVER = re.compile(r",server(=on)?(,|$)")
 _NO_WAIT = re.compile(r",(wait=off|nowait)(,|$)")
@@ -141,12 +143,22 @@ def scan(argv: Sequence[str]) -> Found:
         bool(stdio),
         not any(value.startswith("mon:") or "signal=off" in value for value in stdio),
         windows or bool(names & _WINDOWS),
-        tuple(
-            f"-action {action}: the machine is stopped and read out instead"
-            for action in actions
-            if action in ("reboot=reset", "shutdown=poweroff")
-        ),
+        _overruled(actions, items, log_file),
     )
+
+
+def _overruled(
+    actions: Sequence[str], items: Sequence[str], log_file: Optional[str]
+) -> tuple[str, ...]:
+    """What the user asked for and does not get, and how to get it."""
+    notes = [
+        f"-action {action}: the machine is stopped and read out instead"
+        for action in actions
+        if action in ("reboot=reset", "shutdown=poweroff")
+    ]
+    if "int" in items and (log_file is None or "%" in log_file):
+        notes.append(f"-d {','.join(items)}: the log is read here; -D FILE keeps it")
+    return tuple(notes)
 
 
 # A folder as a disk, fat:rw:DIR, which QEMU refuses to write to where -snapshot protects it.

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import BinaryIO, Callable, Iterable, Iterator, Optional
 
 from debug.evidence import StageEvent
-from debug.sources import bochs_files, kinds, qemu_core, qemu_files
+from debug.sources import bochs_files, kinds, qemu_core, qemu_files, uefi_files
 from debug.sources.excerpt import Excerpt, Piece
 from debug.sources.kinds import Kind
 from debug.sources.pasted import clean
@@ -28,7 +28,7 @@ DEATH = b"Triple fault"
 
 _EXPECTED = (
     "expected a QEMU log (-d int,cpu_reset), the text of info registers (QEMU's or GDB's), a QEMU core"
-    " (dump-guest-memory), a Bochs log or a stage trace"
+    " (dump-guest-memory), a Bochs log, UEFI's dump of an exception or a stage trace"
 )
 
 
@@ -145,6 +145,7 @@ def _read_text(
     if kind is Kind.QEMU_LOG:
         unread = excerpt.length - sum(len(piece.data) for piece in kept)
         found = qemu_files.log_witness(name, pieces, unread, deaths)
+        found = uefi_files.with_console(found, text.decode("utf-8", "replace"))
         if not unread and found.evidence.stages == ():
             stages, console = decode_stages([piece.data for piece in kept])
             found = found.with_stages(stages, console) if stages else found
@@ -152,6 +153,10 @@ def _read_text(
         found = qemu_files.registers_witness(name, text.decode("utf-8", "replace"))
     elif kind in (Kind.BOCHS_LOG, Kind.BOCHS_DEBUGGER):
         found = bochs_files.text_witness(name, kind, text.decode("utf-8", "replace"))
+    elif kind is Kind.UEFI_DUMP:
+        found = uefi_files.witness_of(name, text.decode("utf-8", "replace"))
+        stages, _ = decode_stages([piece.data for piece in kept])
+        found = found.with_stages(stages, found.evidence.console) if found and stages else found
     elif kind is Kind.STAGES:
         return _stages(name, iter([text]), decode_stages)
     if found is None:

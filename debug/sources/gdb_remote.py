@@ -49,12 +49,23 @@ _MONITOR_CPUS = 24  # from some 30 CPUs on GDB and QEMU wait for each other's ac
 _PAGE = 4096
 _CONTROL = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "fs_base", "gs_base")
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
+_SETTINGS = ("-iex", "set auto-load no", "-iex", "set tcp auto-retry off")
 _GENERAL = re.compile(r"r(?:[a-d]x|[sd]i|[bs]p|[89]|1[0-5])|e(?:[a-d]x|[sd]i|[bs]p)")
 _TARGET = re.compile(r"[A-Za-z0-9_./:\[\]%-]{1,256}")
 
 NO_HISTORY = "a stub tells what is, not what was: no exceptions, no IPIs"
 NO_TABLES = "this stub shows no GDTR, IDTR, TR and no parts of segments but their selectors"
 NO_MEMORY = "this stub reads no physical memory: page tables and descriptors are not known"
+
+
+_STRANGER = (
+    "something is there, and does not answer as a GDB stub does: another program's, or a debugger"
+    " holds the stub already"
+)
+
+
+class _Silent(StartError):
+    """No answer in time."""
 
 
 class Remote:
@@ -88,9 +99,7 @@ class Remote:
         self._ends = time.monotonic() + WHOLE * self._timeout
         try:
             self._start()
-            found = self._ask({"ask": "connect", "target": self._target})
-            if "error" in found:
-                raise StartError(f"{self._target}: {_short(found['error'])}")
+            found = self._connect()
             cpus = found.get("cpus")
             numbers = [n for n in cpus if isinstance(n, int)] if isinstance(cpus, list) else []
             self._cpus = tuple(sorted(numbers))[:MAX_CPUS]
@@ -214,7 +223,7 @@ class Remote:
         )
         try:
             self._gdb = subprocess.Popen(
-                [gdb, "-nx", "-q", "-batch", "-iex", "set auto-load no", "-ex", f"python {script}"],
+                [gdb, "-nx", "-q", "-batch", *_SETTINGS, "-ex", f"python {script}"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
@@ -223,6 +232,25 @@ class Remote:
         finally:
             os.close(theirs)
             os.close(answers)
+
+    def _connect(self) -> Mapping[str, Any]:
+        """The stub's first answer.  Raises StartError with what is there instead of a stub."""
+        try:
+            found = self._ask({"ask": "connect", "target": self._target})
+        except _Silent:
+            raise StartError(f"{self._target}: {_STRANGER}") from None
+        if "error" not in found:
+            return found
+        error = _short(found["error"]).removeprefix(f"{self._target}: ")
+        if "refused" in error or "timed out" in error:
+            error = (
+                "nothing listens there: qemu -s, or -gdb tcp::PORT, opens a stub, for :1234 or PORT"
+            )
+        elif "emote communication error" in error or "onnection closed" in error:
+            error = f"{_STRANGER} ({error})"
+        elif ":" in self._target and "No such file" in error:
+            error = "no such host, or port"
+        raise StartError(f"{self._target}: {error}")
 
     def _ask(
         self, question: Mapping[str, Any], timeout: Optional[float] = None
@@ -239,7 +267,7 @@ class Remote:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._answer_fd], [], [], max(0.0, left))
             if not ready:
-                raise StartError(f"{self._target}: the stub does not answer")
+                raise _Silent(f"{self._target}: the stub does not answer")
             data = os.read(self._answer_fd, 1 << 16)
             if not data or len(self._buffer) > MAX_LINE:
                 raise StartError(f"{self._target}: GDB has ended")

@@ -16,6 +16,7 @@ class Kind(Enum):
     ELF = "elf"  # an ELF file that is no core
     BOCHS_LOG = "bochs-log"
     BOCHS_DEBUGGER = "bochs-debugger"  # a session with Bochs's debugger
+    UEFI_DUMP = "uefi-dump"  # what EDK II prints of an exception
     STAGES = "stages"  # stage frames, with or without console text
     EMPTY = "empty"
     UNKNOWN = "unknown"
@@ -39,6 +40,7 @@ _BOCHS_DEBUGGER = re.compile(
     rb"[cdefgs]s:0x[0-9a-f]{4}, dh=0x|^(?:Global|Interrupt) Descriptor Table \((?:base=)?0x",
     re.M,
 )
+_UEFI_DUMP = re.compile(rb"!!!! (?:X64|IA32) Exception Type - [0-9A-Fa-f]{2}")
 _STAGE = re.compile(rb"@[0-9a-f]{2,8}:[0-9a-f]{2}(?:=[0-9a-f]{1,8})?\.[0-9a-f]\*[0-9a-f]{2}")
 _LOOSE_BOCHS = re.compile(
     rb"exception\(\): 3rd \(\d+\) exception|fetch_raw_descriptor:|interrupt\(\): gate|"
@@ -68,6 +70,8 @@ def kind_of(head: bytes, tail: bytes = b"") -> Kind:
         return Kind.BOCHS_DEBUGGER
     if _LOOSE_BOCHS.search(sample):
         return Kind.BOCHS_LOG
+    if _UEFI_DUMP.search(sample):
+        return Kind.UEFI_DUMP
     if _STAGE.search(sample):
         return Kind.STAGES
     return Kind.UNKNOWN

@@ -32,6 +32,12 @@ _HEAD = re.compile(
     r"CPU#\d{1,5}(?=\s*$|\s+[ER]AX)|(?<![\w*])[ER]AX=[0-9a-f]{8}|"
     r"KVM internal error|apic_(?:mem|register)_write|qemu(?:-system-[a-z0-9_]+)?: )"
 )
+# Where another line of a dump begins.
+_FIELD = re.compile(
+    r"(?<![\w*])(?:[ER](?:SI|IP)=|R8 =|R12=|[CDEFGS]S =|LDT=|TR =|GDT=|IDT=|CR0=|DR[06]=|CC[SD]=|EFER=|"
+    r"FCW=|FPR\d=|XMM\d\d=)"
+    r"[0-9a-f ]{4}"
+)
 _RECORD = re.compile(r"v=[0-9a-f]{2}\s+e=")
 _RECORD_END = re.compile(r"(?:CR2=|R_EAX\]=)(?:[0-9a-f]{16}|[0-9a-f]{8})(?![0-9a-f])")
 _BOCHS = re.compile(r"(?<![0-9])[0-9]{8,20}[idep]\[[A-Za-z0-9_ ]{1,8}\]")
@@ -85,7 +91,9 @@ def _split(line: str) -> list[str]:
     marks = [found.start() for found in _BOCHS.finditer(line)]
     marks = marks or [found.start() for found in _HEAD.finditer(line)]
     if not marks:
-        return [line]
+        field = _FIELD.search(line)
+        before = line[: field.start()] if field is not None else ""
+        return [line[len(before) :] if before.strip() and "=" not in before else line]
     parts = [line[: marks[0]]] if "=" in line[: marks[0]] else []
     for start, end in zip(marks, [*marks[1:], len(line)]):
         part = line[start:end]

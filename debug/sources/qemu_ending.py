@@ -16,12 +16,13 @@ BROKEN = {
 }
 
 
-_NOT_STARTED = "QEMU did not start a machine:"
+NOT_STARTED = "did not start a machine:"
 
 
 def not_started(evidence: Evidence) -> bool:
     """The emulator refused its command line, or is none."""
-    return any(message.startswith(_NOT_STARTED) for message in evidence.messages[:1])
+    emulators = tuple(f"{name} {NOT_STARTED}" for name in ("QEMU", "Bochs"))
+    return any(message.startswith(emulators) for message in evidence.messages[:1])
 
 
 @dataclass
@@ -72,7 +73,7 @@ def gone(
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         return End(died, messages=(f"QEMU was ended by {name}",), readable=False)
     if not started:
-        message = f"{_NOT_STARTED} it ended with code {code}"
+        message = f"QEMU {NOT_STARTED} it ended with code {code}"
         hint = () if said else ("it gave no error, and did not greet as QEMU does",)
         return End(died, code, (message, *hint), readable=False)
     if code == 0:

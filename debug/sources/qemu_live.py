@@ -11,7 +11,6 @@ reached through one inherited socket: nothing listens anywhere.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import tempfile
 import time
@@ -44,6 +43,8 @@ from debug.sources.qemu_readout import (
     version_of,
 )
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent, QmpTimeout
+from debug.sources.room import AT_END, FULL, has_room, require_room
+from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
 from debug.sources.watch import INTERRUPTED, Watch
 
@@ -81,7 +82,7 @@ class QemuMachine:
     def __init__(self, argv: Sequence[str], options: Options = Options()) -> None:
         self._argv = list(argv)
         self._options = options
-        self._directory: Optional[str] = None
+        self._scratch: Optional[Scratch] = None
         self._process: Optional[Process] = None
         self._qmp: Optional[QmpClient] = None
         self._output: Optional[Output] = None
@@ -123,7 +124,9 @@ class QemuMachine:
             options.keep_dir.mkdir(parents=True, exist_ok=True)
             directory = tempfile.mkdtemp(prefix="qemu-", dir=options.keep_dir.resolve())
         else:
-            self._directory = directory = tempfile.mkdtemp(prefix="lamppost-")
+            self._scratch = Scratch()
+            directory = self._scratch.path
+        require_room(directory)
         wanted = options.log or "-d" in self._argv
         ours, theirs = socket.socketpair()
         try:
@@ -167,15 +170,20 @@ class QemuMachine:
             self._qmp.close()
         if self._output is not None:
             self._output.close()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
         self._signals.restore()
 
     @property
     def streams(self) -> Mapping[str, bytes]:
         """What came from port 0xE9 (e9), COM1 (com1) and QEMU's own output (stdout), raw."""
         return self._output.streams() if self._output is not None else {}
+
+    @property
+    def overruled(self) -> tuple[str, ...]:
+        """What the command line asks for and does not get."""
+        return self._launch.notes if self._launch is not None else ()
 
     def dump(self, path: Path) -> str:
         """Write the paused machine's memory and registers as an ELF core; says what became of it."""
@@ -187,6 +195,8 @@ class QemuMachine:
             self._qmp.command("dump-guest-memory", target, CORE_TIMEOUT)
         except QmpError as error:
             return f"{path} was not written: {error}"
+        if path.is_file():
+            path.chmod(0o600)  # QEMU makes it read-only: its owner could not write the next one
         return f"{path} is the machine's core: lamppost explain {path}"
 
     # -- watching
@@ -344,6 +354,9 @@ class QemuMachine:
         ending = end.ending
         if ending is Ending.RESET:
             ending = self._reset_or_death(logs, accelerated)
+        if self.directory is not None and not has_room(self.directory, AT_END):
+            limits.append(FULL.format(self.directory))
+            ending = Ending.RESTARTED if ending is Ending.RESET else ending
         if not self._launch.logged or accelerated == "kvm":
             limits.append(qemu_evidence.NO_LOG)
         cpus, events, ipis, resets, more = qemu_evidence.build(
@@ -366,7 +379,7 @@ class QemuMachine:
             symbols=self._options.symbols,
             console=self._output.console(),
             quiet=quiet,
-            messages=(*end.messages, *self._launch.notes, *self._output.messages(), *told),
+            messages=(*end.messages, *self._output.messages(), *told),
             expected_cpus=self._options.cpus,
             limits=(*limits, *more),
         )

@@ -27,6 +27,7 @@ NAMES = {
     Kind.QEMU_CORE: "a QEMU core",
     Kind.BOCHS_LOG: "a Bochs log",
     Kind.BOCHS_DEBUGGER: "a session with Bochs's debugger",
+    Kind.UEFI_DUMP: "UEFI's dump of an exception",
     Kind.STAGES: "a stage trace",
 }
 
@@ -117,7 +118,8 @@ _RANK = {
     Kind.BOCHS_DEBUGGER: 2,
     Kind.QEMU_LOG: 3,
     Kind.BOCHS_LOG: 3,
-    Kind.STAGES: 4,
+    Kind.UEFI_DUMP: 4,
+    Kind.STAGES: 5,
 }
 
 

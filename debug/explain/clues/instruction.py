@@ -8,11 +8,12 @@ from typing import Iterator, Optional
 from debug.explain.clues.moment import Moment
 from debug.explain.findings.evident import Clue, Evident, Proof
 from debug.x86.canonical import is_canonical
-from debug.x86.exceptions import BR, DE, UD
+from debug.x86.exceptions import BR, DE, GP, UD
 from debug.x86.instruction import Instruction, Kind, MemoryOperand, RegisterOperand
 from debug.x86.modes import Mode
 from debug.x86.registers import Cr4, Rflags
 
+_SHOWN = 4  # registers that are named
 _NEVER = (Kind.NEAR_JUMP, Kind.NEAR_CALL, Kind.CONDITIONAL_JUMP, Kind.HALT, Kind.PAUSE)
 
 
@@ -24,6 +25,8 @@ def findings(moment: Moment, instruction: Optional[Instruction]) -> Iterator[Evi
             " and interrupts are on: what could not be delivered was an interrupt",
         )
         yield Evident(moment.cpu, Clue.GATE_MISSING, Proof.FITS, lines)
+    if instruction is None and (odd := _not_canonical(moment)) is not None:
+        yield odd
     if not moment.first or not moment.died or moment.mode is Mode.REAL:
         return
     if moment.vector == DE:
@@ -43,6 +46,21 @@ def findings(moment: Moment, instruction: Optional[Instruction]) -> Iterator[Evi
     if moment.vector == UD and not cr4 & Cr4.OSFXSR:
         line = f"CR4 is {cr4:#x}, OSFXSR=0: each SSE instruction raises #UD, of a compiler's too"
         yield Evident(moment.cpu, Clue.SSE_OFF, Proof.HINT, (line,))
+
+
+def _not_canonical(moment: Moment) -> Optional[Evident]:
+    """#GP(0), and registers hold what can be no address."""
+    if moment.vector != GP or moment.error_code != 0 or not moment.first:
+        return None
+    if moment.mode is not Mode.LONG64:
+        return None
+    bits = 57 if (moment.get("cr4") or 0) & Cr4.LA57 else 48
+    odd = [name for name, value in moment.general() if not is_canonical(value, bits)]
+    if not odd:
+        return None
+    shown = ", ".join(f"{moment.shown(name)} {moment.get(name):#x}" for name in odd[:_SHOWN])
+    line = f"a pointer that is not canonical raises #GP(0), and such a value is in {shown}"
+    return Evident(moment.cpu, Clue.NOT_CANONICAL, Proof.HINT, (line,))
 
 
 def _interrupted(moment: Moment, instruction: Instruction) -> bool:

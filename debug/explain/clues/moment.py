@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Iterator, Optional
 
 from debug.evidence import GENERAL, Cpu, EventKind, ExceptionEvent, Registers
-from debug.explain import chain
+from debug.explain import chain, uefi_report
 from debug.explain.context import Machine
 from debug.explain.observed import refused_gate
 from debug.x86.exceptions import INNOCENT, PF
@@ -100,7 +100,7 @@ def moment(machine: Machine, culprit: Optional[Cpu]) -> Optional[Moment]:
     """The moment of the CPU that died, or of the last exception; None where nothing is known."""
     events = chain.events_of(machine, culprit)
     links = chain.final_chain(events)
-    died = chain.died(machine)
+    died = _ended(machine)
     if links:
         rest = events[: next(n for n, event in enumerate(events) if event is links[0])]
         return _recorded(machine, culprit, links, tuple(rest[-_BEFORE:]), _words(events))
@@ -119,6 +119,11 @@ def moment(machine: Machine, culprit: Optional[Cpu]) -> Optional[Moment]:
     if cpu is None or cpu.registers.rip is None:
         return None
     return Moment(cpu.index, cpu.registers, first=False, died=died)
+
+
+def _ended(machine: Machine) -> bool:
+    """Whether a CPU did not survive what it raised: it shut down, or the firmware stopped it."""
+    return chain.died(machine) or uefi_report.printed(machine.evidence.console) is not None
 
 
 def _only(machine: Machine) -> Optional[Cpu]:
@@ -154,7 +159,7 @@ def _recorded(
         cr2 if first.vector == PF else None,
         delivering,
         first.kind is EventKind.EXCEPTION,
-        chain.died(machine),
+        _ended(machine),
         before,
         words,
         _refused(first, links[links.index(first) + 1 :]),

@@ -44,8 +44,15 @@ def findings(moment: Moment) -> Iterator[Evident]:
         _frame(moment),
         _high_entry(moment),
         _high_fetch(moment),
-        _pointer(moment),
     ):
+        if one is not None:
+            yield one
+    yield from wild(moment)
+
+
+def wild(moment: Moment) -> Iterator[Evident]:
+    """The register that the faulting address came from, of data or of code."""
+    for one in (_pointer(moment), _code_pointer(moment)):
         if one is not None:
             yield one
 
@@ -289,3 +296,18 @@ def _pointer(moment: Moment) -> Optional[Evident]:
     line = f"CR2 {address:#x} is {moment.shown(name)}{offset}: the pointer in that register"
     proof = Proof.FITS if moment.page_fault and moment.error(_P) is False else Proof.HINT
     return Evident(moment.cpu, Clue.POINTER, proof, (line,))
+
+
+def _code_pointer(moment: Moment) -> Optional[Evident]:
+    """A jump or a call through a register that holds no address of code."""
+    rip = moment.get("rip")
+    if rip is None or not PAGE <= rip < _HIGH or not moment.fetch or moment.error(_P) is not False:
+        return None
+    values = dict(moment.general())
+    if {moment.get("cr0"), moment.get("cr3")} & set(values.values()):
+        return None  # the tables were only just switched
+    held = [moment.shown(name) for name, value in values.items() if value == rip]
+    if not held:
+        return None
+    line = f"{held[0]} holds {rip:#x}, from where the fetch failed: a jump or a call through it"
+    return Evident(moment.cpu, Clue.POINTER, Proof.FITS, (line,))

@@ -74,6 +74,7 @@ class Clue(Enum):
     SSE_OFF = "sse-off"
     NOT_CODE = "not-code"
     POINTER = "pointer"
+    NOT_CANONICAL = "not-canonical"
 
 
 @dataclass(frozen=True)

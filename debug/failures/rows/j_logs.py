@@ -184,5 +184,6 @@ ROWS = (
         (),
         _by_clues,
         generic=True,
+        over=("kernel-panic",),
     ),
 )

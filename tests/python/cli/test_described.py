@@ -92,6 +92,8 @@ def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
     assert offers("stages", "--per") == {"--perfetto"}
     assert {row.id for row in ROWS} <= offers("failures", "")
     assert offers("completion", "f") == {"fish"}
+    assert offers("doctor", "boc") == {"bochs"}
+    assert "stack-null" in offers("explain", "--guess", "stack-n")
     assert offers("run", "--annotations", "g") == {"gcc", "github"}
 
 

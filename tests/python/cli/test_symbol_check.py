@@ -93,3 +93,24 @@ def test_a_file_without_symbols(files: tuple[Path, Path], tmp_path: Path) -> Non
     subprocess.run(["strip", "-s", str(files[0]), "-o", str(bare)], check=True, timeout=LIMIT)
     _, notes = checked(ElfSymbols([(bare, 0)]), machine(files[0]).evidence())
     assert notes == (f"{bare}: it has no symbols (was it stripped?)",)
+
+
+def assembled(folder: Path, name: str, add: str) -> Path:
+    """What an assembler makes: symbols without sizes."""
+    source = f".globl one, two\none: .rept 8; {add}; .endr\ntwo: .rept 8; {add}; .endr\nhlt\n"
+    file, made = folder / f"{name}.elf", folder / f"{name}.o"
+    subprocess.run(
+        ["as", "--64", "-o", str(made)], input=source.encode(), check=True, timeout=LIMIT
+    )
+    place = [f"-Ttext={KERNEL:#x}", "-e", "one", "-o", str(file)]
+    subprocess.run(["ld", *place, str(made)], check=True, timeout=LIMIT)
+    return file
+
+
+def test_another_build_is_found_out_without_sizes_too(tmp_path: Path) -> None:
+    runs = assembled(tmp_path, "runs", "add $1, %eax")
+    other = assembled(tmp_path, "other", "xor %rcx, %rdx")
+    left, notes = checked(ElfSymbols([(runs, 0)]), machine(runs).evidence())
+    assert (str(left.lookup(KERNEL + 1)), notes) == ("one+0x1", ())
+    left, notes = checked(ElfSymbols([(other, 0)]), machine(runs).evidence())
+    assert left.lookup(KERNEL + 1) is None and "another build" in notes[0]

@@ -71,4 +71,4 @@ def test_damaged_text() -> None:
     assert uefi_report.printed("") is None
     assert uefi_report.printed("!!!! X64 Exception Type - ZZ(#UD)  CPU Apic ID - 0 !!!!") is None
     cut = uefi_report.printed(PRINTED.format(vector=6, name="#UD", error=0, rip=1, image=2)[:80])
-    assert cut is not None and (cut.fields, cut.note) == ({}, "")
+    assert cut is not None and (cut.fields, cut.image) == ({}, None)

@@ -127,3 +127,15 @@ def test_a_lock_that_keeps_the_other_cpu_from_its_write_is_the_cause() -> None:
     cause = diagnose(machine.evidence()).causes[0]
     assert (cause.row.id, cause.match.cpu) == ("lock-not-released", 1)
     assert f"lock inc dword ptr [{FLAG:#x}]" in " ".join(cause.match.evidence)
+
+
+def test_a_string_that_is_printed_is_not_waited_for() -> None:
+    """All samples may meet a loop that counts in the same round: it goes on nevertheless."""
+    # lodsb; test al, al; je beyond; out 0xe9, al; jmp
+    prints = waits(bytes.fromhex("ac 84c0 7404 e6e9 ebf7 f4"), 5, rsi=FLAG, rflags=2)
+    # cmp byte [rax], 0; je beyond; inc rax; jmp
+    walks = waits(bytes.fromhex("803800 7405 48ffc0 ebf6 f4"), 5, rax=FLAG, rflags=2)
+    for machine in (prints, walks):
+        diagnosis = diagnose(machine.evidence())
+        assert not diagnosis.explanation.all(WaitsFor)
+        assert diagnosis.explanation.cpus[0].doing.startswith("running")

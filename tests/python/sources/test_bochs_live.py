@@ -21,6 +21,7 @@ from debug.sources.bochs_command_line import plan
 from debug.sources.bochs_live import BochsMachine, Options
 from debug.sources.bochs_process import BochsProcess
 from debug.sources.errors import CommandLineError, StartError
+from debug.sources.qemu_ending import not_started
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "tests" / "recorded" / "bochs" / "guest.asm"
@@ -350,3 +351,37 @@ def test_a_person_at_the_prompt(tmp_path: Path) -> None:
     assert "idtr:base=0x0000000000000000, limit=0x0" in text
     assert "the machine has ended" in text
     assert asked[0] == "bochs> " and asked[-1] == "bochs (ended)> "
+
+
+def test_without_a_configuration_it_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bochs would show its menu to nobody."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(CommandLineError, match="no configuration file: expected -f FILE"):
+        BochsMachine(["bochs", "-q"]).__enter__()
+    with pytest.raises(CommandLineError, match="-f, at the end .* names no file"):
+        BochsMachine(["bochs", "-q", "-f"]).__enter__()
+
+
+def test_the_configuration_that_bochs_finds_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its COM1 stays the user's."""
+    argv = command(tmp_path, "talk")
+    monkeypatch.chdir(tmp_path)
+    ours = (ROOT / "bochsrc").read_text(encoding="utf-8")
+    lines = [ours, *argv[3:], "com1: enabled=1, mode=file, dev=mine.txt"]
+    (tmp_path / "bochsrc").write_text("\n".join(lines) + "\n", encoding="ascii")
+    with BochsMachine(["bochs", "-q"], Options(timeout=20, until="hello")) as machine:
+        assert machine.observe().ending is Ending.UNTIL
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_a_configuration_that_bochs_refuses_starts_no_machine(tmp_path: Path) -> None:
+    file = tmp_path / "refused"
+    file.write_text("nonsense: 1\n", encoding="ascii")
+    with BochsMachine(["bochs", "-q", "-f", str(file)], Options(timeout=20)) as machine:
+        evidence = machine.observe()
+    assert not_started(evidence) and any("nonsense" in said for said in evidence.messages)

@@ -192,6 +192,26 @@ def test_what_is_whole_stays_as_it_is(whole: bytes) -> None:
     ]
 
 
+@pytest.mark.parametrize("whole", [LONG, REGISTERS], ids=["log", "registers"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"2026-11-26T09:00:01.1234567Z ",
+        b"boot\tUNKNOWN STEP\t2026-11-26T09:00:01.1Z ",
+        b"09:00:01 ",
+        b"[    1.234567] ",
+        b"vm-1  | ",
+        b"> ",
+        b"  17\t",
+    ],
+)
+def test_what_a_ci_system_puts_before_each_line_is_undone(whole: bytes, before: bytes) -> None:
+    given = b"".join(before + line for line in whole.splitlines(True))
+    ours = [line.strip() for line in clean(whole).splitlines() if b"=" in line]
+    left = [line.strip() for line in clean(given).splitlines() if b"=" in line]
+    assert [line for line in left if line in ours] == ours
+
+
 def test_a_bochs_log_that_contradicts_itself_proves_nothing(tmp_path: Path) -> None:
     assert read(tmp_path / "log", BOCHS).ceiling is Ceiling.CERTAIN
     changed = read(tmp_path / "log", BOCHS.replace(b"EIP=00000031", b"EIP=00000032"))

@@ -109,6 +109,22 @@ def test_who_speaks_no_protocol_is_given_up_in_time(tmp_path: Path, answer: byte
     assert time.monotonic() - began < PATIENCE
 
 
+def test_where_nothing_listens_that_is_said_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        began = time.monotonic()
+        with pytest.raises(StartError, match="nothing listens there"):
+            Remote(f"localhost:{taken.getsockname()[1]}").__enter__()
+        assert time.monotonic() - began < PATIENCE / 4
+
+
+def test_another_program_is_called_that(tmp_path: Path) -> None:
+    path = str(tmp_path / "web")
+    _serve(path, b"HTTP/1.0 400 Bad Request\r\n\r\n")
+    with pytest.raises(StartError, match="does not answer as a GDB stub does"):
+        Remote(path, timeout=1.0).__enter__()
+
+
 def test_registers_by_gdbs_names() -> None:
     found = registers_of(
         {"rip": 0xFFFF800000001000, "rax": 1, "eflags": 2, "cs": 8, "cr0": 0x80000011}

@@ -68,6 +68,12 @@ def test_the_users_log_file_stays_his() -> None:
     assert after(launched, "-D") == ["mine.log"] and "tid" not in after(launched, "-d")[-1]
 
 
+def test_what_is_overruled_is_said_with_the_way_to_have_it() -> None:
+    assert launch("-d", "int").notes == ("-d int: the log is read here; -D FILE keeps it",)
+    assert launch("-d", "int", "-D", "mine.log").notes == launch("-d", "guest_errors").notes == ()
+    assert "-action reboot=reset" in launch("-action", "reboot=reset").notes[0]
+
+
 def test_a_qemu_without_tid_gets_one_file() -> None:
     launched = launch(add=Additions(7, "/private", log_per_thread=False))
     assert launched.log_file == "/private/log" and launched.log_prefix is None
