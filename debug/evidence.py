@@ -303,6 +303,7 @@ class Evidence:
     seen: tuple[Fragment, ...] = ()  # what is known of linear memory beside `memory`
     symbols: Symbols = field(default_factory=NoSymbols)
     console: str = ""  # the tail of what the guest printed, control characters removed
+    quiet: Optional[float] = None  # seconds from the last thing printed to the end; None: not known
     messages: tuple[str, ...] = ()  # the emulator's own warnings and errors
     expected_cpus: Optional[int] = None  # how many CPUs must come up, if the user said so
     stage_table: Optional[StageTable] = None  # the guest's own, from its ELF; None: the built-in

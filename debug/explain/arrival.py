@@ -30,12 +30,14 @@ from debug.explain.findings import (
     WaitingForSipi,
 )
 from debug.explain.model import CpuState, CpuView, Finding
-from debug.explain.trampoline_search import reads_disk, search
+from debug.explain.trampoline_search import is_firmwares, linked_for, reads_disk, search
 from debug.x86.modes import Mode, mode_of
+from debug.x86.patterns import uniform
 from debug.x86.registers import Cr0
 
 _FROM_PAGE = (stage.AP_REAL16, stage.AP_PROT32, stage.AP_LONG64)  # lit from the page itself
 _SOME = 256  # bytes of an image: more than parameters have
+_NOP = 0x90
 _GAP = 16  # bytes of filler that part one thing from the next
 _ROM = range(0xC0, 0x100)  # SIPI vectors of the firmware's ROM
 _RESERVED = range(0xA0, 0xC0)  # SIPI vectors that no BIOS area or RAM answers
@@ -58,12 +60,11 @@ def machine_findings(machine: Machine) -> tuple[Finding, ...]:
     if machine.trampoline is not None:
         pages.append(machine.trampoline)
     for page in dict.fromkeys(pages):
-        contents = page_contents(machine, page)
+        contents = _contents(machine, None, page)
         if contents is not None:
-            begins = _begins(machine, page)
-            found.append(TrampolineContents(None, page, contents, begins))
+            found.append(contents)
             ran = _ran_through(machine, page)
-            if ran is not None and begins is None:
+            if ran is not None and contents.begins is None:
                 found.append(PageOverwritten(None, page, ran))
     again = restarted(machine)
     if again is not None:
@@ -135,6 +136,14 @@ def watched(machine: Machine) -> bool:
     return any(ipi.by_firmware for ipi in machine.evidence.ipis)
 
 
+def nothing_sent(machine: Machine) -> bool:
+    """No INIT or SIPI of the kernel's in the log; without one, the firmware's is the ICR's last."""
+    if watched(machine):
+        return not any(i.kind in (IpiKind.INIT, IpiKind.SIPI) for i in machine.kernel_ipis)
+    apic = machine.bsp.apic if machine.bsp is not None else None
+    return apic is not None and apic.icr is not None and is_firmwares(apic.icr)
+
+
 def restarted(machine: Machine) -> Optional[BspRestarted]:
     """The BSP had reached 64-bit code, and executes the firmware now."""
     bsp = machine.bsp
@@ -168,10 +177,10 @@ def _ran_through(machine: Machine, page: int) -> Optional[int]:
 
 
 def page_contents(machine: Machine, page: int) -> Optional[Contents]:
-    """Zeros, 0xCC or 0xFF at the start of a page, or a boot loader; None where it holds anything else.
+    """A filler at the start of a page, or a boot loader; None where it holds anything else.
 
-    Eight bytes of a filler decide: what follows may be parameters that were written into an empty
-    page.
+    Eight bytes of zeros, 0xCC or 0xFF decide: what follows may be parameters that were written into
+    an empty page.  Of another byte it takes more, and of NOP the whole page: code may begin with some.
     """
     if not 0 <= page < 1 << 20:
         return None
@@ -180,7 +189,20 @@ def page_contents(machine: Machine, page: int) -> Optional[Contents]:
         return None
     if (contents := filler(data)) is not None:
         return contents
-    return Contents.LOADER if reads_disk(machine.physical(page, PAGE) or data) else None
+    whole = machine.physical(page, PAGE) or data
+    if uniform(whole if data[0] == _NOP else whole[:_SOME]) is not None and len(whole) == PAGE:
+        return Contents.UNIFORM
+    return Contents.LOADER if reads_disk(whole) else None
+
+
+def _contents(machine: Machine, cpu: Optional[int], page: int) -> Optional[TrampolineContents]:
+    """What the page holds, if it is no trampoline."""
+    contents = page_contents(machine, page)
+    if contents is None:
+        return None
+    if contents is Contents.UNIFORM:
+        return TrampolineContents(cpu, page, contents, None, (machine.physical(page, 1) or b"?")[0])
+    return TrampolineContents(cpu, page, contents, _begins(machine, page))
 
 
 def _begins(machine: Machine, page: int) -> Optional[int]:
@@ -291,9 +313,10 @@ def _wrong_vector(machine: Machine, cpu: Optional[int], vector: int) -> Optional
         return SipiVectorWrong(cpu, vector, None, "rom")
     empty = page_contents(machine, vector << 12) is not None
     if expected is None and (empty or _slides(machine, cpu)):
-        found = search(machine)
-        if found is not None and found != vector << 12:
-            return SipiVectorWrong(cpu, vector, found >> 12, "other", True)
+        there = search(machine)
+        page = there if there is not None else linked_for(machine)
+        if page is not None and page != vector << 12:
+            return SipiVectorWrong(cpu, vector, page >> 12, "other", True, there is None)
     return None
 
 
@@ -310,12 +333,13 @@ def _start_page(machine: Machine, cpu: Cpu) -> list[Finding]:
     page = machine.sipi_page(cpu)
     if page is None or machine.stages_of(cpu):
         return []
-    if cpu.halted and page < LOW_MEMORY and cpu.registers.rip not in (0, None):
+    contents = _contents(machine, cpu.index, page)
+    filled = contents is not None and contents.contents is Contents.UNIFORM
+    if cpu.halted and page < LOW_MEMORY and cpu.registers.rip not in (0, None) and not filled:
         return []  # code that halts in real mode ran there: nothing wrong with the page
     found: list[Finding] = []
-    contents = page_contents(machine, page)
     if contents is not None:
-        found.append(TrampolineContents(cpu.index, page, contents, _begins(machine, page)))
+        found.append(contents)
     seen = any(ipi.kind is IpiKind.SIPI for ipi in machine.kernel_ipis)
     if not seen and (page or cpu.executed is not False):
         wrong = _wrong_vector(machine, cpu.index, page >> 12)

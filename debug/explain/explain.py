@@ -7,11 +7,13 @@ from typing import Optional
 
 from debug.evidence import Cpu, Ending, Evidence
 from debug.explain import (
+    alive,
     arrival,
     chain,
     clues,
     compare,
     conduct,
+    counting,
     deaf,
     deep_calls,
     doomed,
@@ -30,6 +32,7 @@ from debug.explain import (
     trampoline_page,
     trampoline_search,
     uefi_report,
+    unstarted,
     waiting,
     written_end,
 )
@@ -65,6 +68,8 @@ def explain(evidence: Evidence) -> Explanation:
     findings += trampoline_page.lax_descriptors(machine) + trampoline_page.altered(machine)
     findings += trampoline_page.ends_early(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
+    findings += counting.findings(machine, views, findings)
+    findings += unstarted.findings(machine, views, findings)
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += firmware.died(machine) + state.reported(machine)
     findings += pics.findings(machine) + interrupted.findings(machine, views)
@@ -83,7 +88,7 @@ def explain(evidence: Evidence) -> Explanation:
     notes = [f.sentence for f in findings if isinstance(f, (Laxness, Disagreement))]
     notes += [f.note for f in findings if isinstance(f, PortPolled) and f.input]
     notes += [line for f in findings if isinstance(f, ProgramLoops) for line in f.sentences()]
-    notes += _parked(machine, views)
+    notes += [*_parked(machine, views), *alive.notes(machine, views, status)]
     if uefi := uefi_report.note(evidence.console):
         notes.append(uefi)
     said = evidence.messages[1:_WORDS] if evidence.ending is Ending.EMULATOR_DIED else ()

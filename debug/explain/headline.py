@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Ending
-from debug.explain import firmware
+from debug.explain import alive, firmware
 from debug.explain import stages as stage
 from debug.explain import uefi_report
 from debug.explain.context import Machine
@@ -80,6 +80,8 @@ def headline(
         return f"the machine is still in its firmware, at {still.where}: no kernel was seen"
     for only in firmware.findings(machine):
         return f"nothing of a kernel is in this record: it shows {only.firmware} alone"
+    if alive.printing(machine, views):
+        return "the machine was still running and printing: nothing wrong was seen"
     if machine.evidence.ending is Ending.RESTARTED:
         return "the machine restarted: by a triple fault, or because the guest asked for it"
     if machine.evidence.unseen:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from debug.evidence import Ending, EventKind, Registers
-from debug.explain import arrival, fault, panic
+from debug.explain import alive, arrival, fault, panic
 from debug.explain import stages as stage
 from debug.explain.context import Machine
 from debug.explain.findings import (
@@ -154,6 +154,8 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.UNKNOWN
     moving = [cpu.moved for cpu in machine.cpus if cpu.moved is not None]
     if awake and moving and all(moving):
+        return Status.HEALTHY
+    if alive.printing(machine, views) and alive.alone(machine, views):
         return Status.HEALTHY
     return Status.HEALTHY if _only_handled(machine) else Status.UNKNOWN
 

@@ -9,12 +9,13 @@ CR0.PE.  [SDM 3A "Switching to Protected Mode"]
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Optional
+from typing import Iterator, Optional
 
 from debug.evidence import IpiKind
 from debug.explain.code import filler
 from debug.explain.context import LOW_MEMORY, PAGE, Machine
 from debug.explain.model import FarJump, Status, Trampoline
+from debug.explain.writers import code_around
 from debug.x86.decode import MAX_LENGTH, decode
 from debug.x86.instruction import ImmediateOperand, Instruction, Kind
 
@@ -27,6 +28,9 @@ _STEPS = 64  # instructions from the page's start to the switch
 _OTHERS = 3  # shorthand "all but self": how SeaBIOS does it
 _SIPI, _MODE = 6, 7  # delivery mode in the ICR, bits 8-10
 _MAX_ENTRIES = 16
+_WIDE_JUMP, _LGDT = b"\x66\xea", b"\x0f\x01\x16"
+_SWITCH = 64  # bytes before the far jump where the GDT is loaded
+_GAP = 16  # bytes between a far jump and its target, where that is aligned
 
 
 def far_jumps(data: bytes, page: int) -> tuple[FarJump, ...]:
@@ -72,7 +76,7 @@ def find(machine: Machine) -> Optional[Trampoline]:
             return _look(machine, ipi.vector << 12, "a SIPI with this vector was sent")
     for cpu in machine.cpus:
         icr = cpu.apic.icr if cpu.apic is not None else None
-        if icr is None or icr >> 18 & 3 == _OTHERS and icr & 0xFF == _FIRMWARE >> 12:
+        if icr is None or is_firmwares(icr):
             continue
         if icr >> 8 & _MODE == _SIPI and icr & 0xFF:
             how = f"the last IPI in CPU {cpu.index}'s ICR is a SIPI with this vector"
@@ -85,6 +89,12 @@ def find(machine: Machine) -> Optional[Trampoline]:
     return _look(machine, found, "16-bit code that sets CR0.PE begins there") if found else None
 
 
+def is_firmwares(icr: int) -> bool:
+    """Whether this is the SIPI with which SeaBIOS starts the APs."""
+    sipi = icr >> 8 & _MODE == _SIPI
+    return sipi and icr >> 18 & 3 == _OTHERS and icr & 0xFF == _FIRMWARE >> 12
+
+
 def search(machine: Machine) -> Optional[int]:
     """The only page in low memory that begins like a trampoline; None if there is none, or two."""
     if not machine.has_memory:
@@ -92,6 +102,40 @@ def search(machine: Machine) -> Optional[int]:
     low = [page for page in range(_FIRST, LOW_MEMORY, PAGE) if page != _FIRMWARE]
     pages = [page for page in low if _begins_like_one(machine.physical(page, PAGE) or b"")]
     return pages[0] if len(pages) == 1 else None
+
+
+def linked_for(machine: Machine) -> Optional[int]:
+    """The page that a trampoline in the kernel's image is made to run in, where none is left there.
+
+    16-bit code near the BSP that loads a GDT, sets CR0.PE and jumps right behind itself: its LGDT and
+    its far jump name one page of low memory.  None if there is no such code, or several pages are named.
+    """
+    bsp = machine.bsp
+    at = machine.pc(bsp.registers) if bsp is not None else None
+    if bsp is None or at is None:
+        return None
+    pages = set()
+    for start, data in code_around(machine, bsp.registers, at):
+        for place in _occurrences(data, _WIDE_JUMP):
+            for jump in far_jumps(data[place + 1 : place + 8], 0):
+                page, offset = jump.target & -PAGE, jump.target % PAGE
+                before = data[max(place - _SWITCH, 0) : place]
+                load = before.rfind(_LGDT)
+                operand = int.from_bytes(before[load + 3 : load + 5], "little")
+                if load < 0 or operand & -PAGE != page or not _FIRST <= page < LOW_MEMORY:
+                    continue
+                first = place + 8 - offset  # of the image, if the target follows the jump
+                begins = (data[first + gap :][:PAGE] for gap in range(_GAP) if first + gap >= 0)
+                if start + first != page and any(map(_begins_like_one, begins)):
+                    pages.add(page)
+    return pages.pop() if len(pages) == 1 else None
+
+
+def _occurrences(data: bytes, pattern: bytes) -> Iterator[int]:
+    at = data.find(pattern)
+    while at >= 0:
+        yield at
+        at = data.find(pattern, at + 1)
 
 
 @lru_cache(maxsize=256)

@@ -41,7 +41,7 @@ def writers(machine: Machine, registers: Registers, target: int, size: int) -> t
     if width not in (32, 64) or at is None:
         return ()
     found: dict[int, Writer] = {}
-    for start, data in _code(machine, registers, at):
+    for start, data in code_around(machine, registers, at):
         for position in _mentions(start, data, target, size, width):
             one = _instruction(data, start, position, width, registers, target, size)
             if one is not None:
@@ -51,8 +51,8 @@ def writers(machine: Machine, registers: Registers, target: int, size: int) -> t
     return tuple(found.values())
 
 
-def _code(machine: Machine, registers: Registers, at: int) -> Iterator[tuple[int, bytes]]:
-    """Runs of pages around an address that can be read."""
+def code_around(machine: Machine, registers: Registers, at: int) -> Iterator[tuple[int, bytes]]:
+    """Runs of pages around an address that can be read: (linear address, bytes)."""
     memory = machine.linear(registers)
     first = max(0, (at - AROUND) // PAGE)
     start, run = 0, b""
@@ -98,7 +98,7 @@ def _instruction(
         one = decode(data[begin : begin + MAX_LENGTH], start + begin, width)
         if one is None or not before + 4 <= one.length:
             continue
-        at = _written(one, registers)
+        at = written(one, registers)
         if at is None or not target - _NEAR_LOCK < at.start < target + size + _NEAR_LOCK:
             continue
         if one.text.startswith(("xrelease", "xacquire")):
@@ -108,7 +108,7 @@ def _instruction(
     return None
 
 
-def _written(one: Instruction, registers: Registers) -> Optional[range]:
+def written(one: Instruction, registers: Registers) -> Optional[range]:
     """The bytes that an instruction writes to, where it names their address."""
     for operand in one.operands:
         if not isinstance(operand, MemoryOperand) or not operand.written or operand.address_only:

@@ -416,6 +416,7 @@ class BochsMachine:
     # -- reading out
 
     def _collect(self, end: _End, process: BochsProcess, output: Output) -> Evidence:
+        quiet = output.quiet
         cpus: Optional[tuple[Cpu, ...]] = None
         pics: tuple[Pic, ...] = ()
         io_apics: Optional[tuple[tuple[int, ...], ...]] = None
@@ -453,7 +454,7 @@ class BochsMachine:
             expected_cpus=self._options.cpus,
             limits=limits,
         )
-        return replace(found, pics=pics, io_apics=io_apics)
+        return replace(found, pics=pics, io_apics=io_apics, quiet=quiet)
 
     def _two_samples(self, process: BochsProcess) -> Trees:
         """What the CPUs showed before the machine ran on for a moment; a later moment if nothing

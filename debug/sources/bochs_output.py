@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Callable, Mapping, Optional
 
 from debug.sources.chorus import Chorus
@@ -35,7 +36,13 @@ class Output:
         self._streams = {"e9": bytearray(), "com1": bytearray()}
         self._last = bytearray()
         self.until_seen = False
+        self._printed: Optional[float] = None
         self.activity = 0  # grows with each byte
+
+    @property
+    def quiet(self) -> Optional[float]:
+        """Seconds since a console had its last byte; None if none had any."""
+        return None if self._printed is None else time.monotonic() - self._printed
 
     def e9(self, data: bytes) -> None:
         """Bytes that the guest wrote to port 0xE9."""
@@ -60,6 +67,7 @@ class Output:
         if len(self._last) > 2 * CONSOLE:
             del self._last[:-CONSOLE]
         self.activity += len(data)
+        self._printed = time.monotonic()
         if self._on_output is not None:
             shown = self._chorus.feed(name, data)
             if shown:

@@ -327,6 +327,7 @@ class QemuMachine:
 
     def _collect(self, end: End) -> Evidence:
         assert self._qmp and self._output and self._launch
+        quiet = self._output.quiet
         states: list[CpuState] = []
         memory: Memory = NoMemory()
         accelerated, limits = "", []
@@ -377,6 +378,7 @@ class QemuMachine:
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),
+            quiet=quiet,
             messages=(*end.messages, *self._output.messages(), *told),
             expected_cpus=self._options.cpus,
             limits=(*limits, *more),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Callable, Optional
 
 from debug.sources.chorus import Chorus
@@ -51,7 +52,13 @@ class Output:
         self._stderr = bytearray()
         self.process: Optional[Process] = None
         self.until_seen = False
+        self._printed: Optional[float] = None
         self.activity = 0  # bytes of console and log that have come
+
+    @property
+    def quiet(self) -> Optional[float]:
+        """Seconds since a console had its last byte; None if none had any."""
+        return None if self._printed is None else time.monotonic() - self._printed
 
     def pump(self) -> None:
         """Take what there is from everywhere."""
@@ -67,6 +74,7 @@ class Output:
         if not data:
             return
         self.activity += len(data)
+        self._printed = time.monotonic()
         if name not in self._streams:
             self._streams[name] = Excerpt(STREAM_HEAD, STREAM_TAIL)
         self._streams[name].feed(data)

@@ -9,6 +9,7 @@
 ; BUG_masked        sleeps with the timer's line masked
 ; BUG_recursion     a function calls itself for ever
 ; BUG_real_ud2      ud2 in real mode, whose vector is as the BIOS left it
+; BUG_prints        no bug: prints a line again and again
 ; BUG_program       no bug: a program at CPL 3 jumps to itself, and is interrupted
 ;
 ; MODE on entry: real16 at 0000:7c00, as the BIOS leaves it.
@@ -29,6 +30,7 @@ STACK           equ 0x7c00          ; downwards
 STACK0          equ 0x9f000         ; of the TSS
 PROGRAM_STACK   equ 0x9e000
 PIC             equ 0x20            ; its first vector
+DELAY           equ 300000          ; turns of a loop
 TICK            equ 1193            ; of the PIT's 1 193 182 Hz
 %ifdef BUG_masked
 MASK            equ 0xff
@@ -162,6 +164,19 @@ GATE_SIZE       equ 8
         IRET
 program:
         jmp     program
+%elifdef BUG_prints
+.line:
+        mov     esi, alive
+.letter:
+        lodsb
+        out     0xe9, al
+        cmp     al, 10
+        jne     .letter
+        mov     ecx, DELAY
+.turn:
+        dec     ecx
+        jnz     .turn
+        jmp     .line
 %endif
 .again:
         mov     ecx, 100
@@ -196,6 +211,8 @@ tick:
         pop     A
         IRET
 
+alive:
+        db      "still at it", 10
 align 8
 gdt:
         dq      0

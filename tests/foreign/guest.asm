@@ -7,6 +7,9 @@
 ; (no BUG)          every AP comes to 64-bit code, says so and is idle
 ; BUG_no_init       SIPIs without INIT
 ; BUG_no_sipi       INIT without SIPI
+; BUG_no_ipi        neither of both
+; BUG_one_more      the BSP waits for one CPU more than CPUS
+; BUG_filled        the trampoline's page is filled with one byte before the SIPI
 ; BUG_vector        the SIPI names the page behind the trampoline's
 ; BUG_firmware      the SIPI's vector is f0: the AP executes the BIOS
 ; BUG_target        INIT and SIPI go to an APIC ID that no CPU has
@@ -133,6 +136,12 @@ bsp64:
         mov     ecx, trampoline.end - trampoline
         rep movsb
 %endif
+%ifdef BUG_filled
+        mov     al, 0x41
+        mov     edi, PAGE << 12
+        mov     ecx, 4096
+        rep stosb
+%endif
         mov     eax, SVR
         or      dword [rax], SVR_ENABLE
 %ifdef BUG_lock
@@ -148,6 +157,9 @@ bsp64:
         mov     edi, ICR_HIGH
         mov     [rdi], eax
         mov     edi, ICR
+%ifdef BUG_no_ipi
+        jmp     .wait
+%endif
 %ifndef BUG_no_init
         mov     dword [rdi], INIT
         call    delay
@@ -170,7 +182,11 @@ bsp64:
         rep stosb
 %endif
         inc     ebx
+%ifdef BUG_one_more
+        cmp     ebx, CPUS + 1
+%else
         cmp     ebx, CPUS
+%endif
         jb      .start
         mov     dword [go], 1
         mov     dword [lock_word], 0

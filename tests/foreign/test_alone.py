@@ -41,9 +41,9 @@ CASES = (
 CELLS = tuple((case, width) for case in CASES for width in case.widths)
 
 
-def report(folder: Path, emulator: str, width: str, bug: str) -> dict[str, Any]:
+def report(folder: Path, emulator: str, width: str, bug: str, cpus: int = 1) -> dict[str, Any]:
     defines = (word for word in (width, bug and f"BUG_{bug}") if word)
-    return observed(emulator, assembled("alone", folder, *defines), 1)
+    return observed(emulator, assembled("alone", folder, *defines), cpus)
 
 
 @pytest.mark.parametrize("emulator", EMULATORS)
@@ -60,3 +60,13 @@ def test_named(case: Case, width: str, emulator: str, tmp_path: Path) -> None:
 def test_healthy(bug: str, width: str, emulator: str, tmp_path: Path) -> None:
     found = report(tmp_path, emulator, width, bug)
     assert (found["status"], found["causes"]) == ("healthy", [])
+
+
+@pytest.mark.parametrize("emulator", EMULATORS)
+def test_who_prints_for_ever_is_alive(emulator: str, tmp_path: Path) -> None:
+    """On a machine with a second CPU, which it does not use."""
+    found = report(tmp_path, emulator, "", "prints", 2)
+    assert (found["status"], found["causes"]) == ("healthy", [])
+    assert any(
+        "still running and printing" in note and '"still at it"' in note for note in found["notes"]
+    )

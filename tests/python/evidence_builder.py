@@ -195,6 +195,7 @@ class Machine:
         self.stages: list[StageEvent] = []
         self.ending = Ending.STOPPED
         self.console = ""
+        self.quiet: Optional[float] = None
         self.exit_code: Optional[int] = None
         self.expected: Optional[int] = None
         self.emulator = "qemu"
@@ -275,6 +276,7 @@ class Machine:
             memory=memory,
             symbols=self.symbols if self.readable else SymbolTable(),
             console=self.console,
+            quiet=self.quiet,
             messages=self.messages,
             absent_images=self.absent_images,
             pics=self.pics,

@@ -108,6 +108,7 @@ class SipiVectorWrong(Finding):
     expected: Optional[int]  # page number of the trampoline, None if only known to be wrong
     how: str  # "reserved", "zero", "rom", "other"
     searched: bool = False  # `expected` was found by its code, not told by the kernel
+    linked: bool = False  # it is gone: its image in the kernel is made to run there
 
     def sentences(self) -> tuple[str, ...]:
         line = f"the SIPI's vector {self.vector:#04x} starts the CPU at {self.vector << 12:#x}"
@@ -115,6 +116,9 @@ class SipiVectorWrong(Finding):
             return (line, "vectors a0 to bf are reserved: there is video memory, not RAM")
         if self.how == "rom":
             return (line, "from c0 on there is the firmware's ROM: the CPU executes the BIOS")
+        if self.expected is not None and self.linked:
+            there = f"the kernel holds a trampoline whose GDT and far jump are those of a copy at"
+            return (line, f"{there} {self.expected << 12:#x}")
         if self.expected is not None and self.searched:
             there = f"code that looks like a trampoline is at {self.expected << 12:#x}"
             return (line, there)
@@ -142,9 +146,16 @@ class TrampolineContents(Finding):
     page: int  # physical address
     contents: Contents
     begins: Optional[int] = None  # where other bytes begin within the page, if many do
+    byte: Optional[int] = None  # of UNIFORM contents
 
     def sentences(self) -> tuple[str, ...]:
         line = f"the page at {self.page:#x} holds {self.contents.value}"
+        if self.byte is not None:
+            return (
+                f"the page at {self.page:#x} holds the byte {self.byte:#04x} over and over",
+                "memory is not like that by itself: somebody filled the page, before it was to hold"
+                " the trampoline or since",
+            )
         if self.begins is None:
             return (line,)
         return (f"{line} up to offset {self.begins:#x}, where other bytes begin",)

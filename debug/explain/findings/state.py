@@ -18,6 +18,7 @@ class Contents(Enum):
     ONES = "0xff bytes"
     VECTORS = "the BIOS's vectors and data"
     LOADER = "a boot loader's code, which reads a disk with INT 13H"
+    UNIFORM = "one byte over and over"
     IMAGE = "the expected bytes"
     OTHER = "other bytes"
 

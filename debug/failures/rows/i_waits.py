@@ -16,6 +16,7 @@ from debug.explain.findings import (
     WaitsFor,
 )
 from debug.explain.findings.handlers import NoInterruptComes
+from debug.explain.findings.waits import AllCounted, NeverStarted
 from debug.explain.model import CpuState, CpuView, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
@@ -97,9 +98,19 @@ def _flag(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """A loop that reads memory which nobody can write: no handler is entered, no CPU runs."""
     for wait in _waits(explanation):
+        if any(never.by_aps for never in explanation.all(NeverStarted, wait.cpu)):
+            continue  # no handler would write it
         if wait.alone and not wait.lock and not wait.not_come:
             return likely(wait)
     return None
+
+
+def _too_many(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Every CPU that there is has counted itself, and a CPU waits for more."""
+    found = explanation.first(AllCounted)
+    if found is None or explanation.status not in (Status.HANG, Status.MISSING_CPU):
+        return None
+    return likely(found) if found.behind else possible(found)
 
 
 def _none_comes(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -232,6 +243,25 @@ ROWS = (
         ("AP4-08", "AP4-09"),
         _circle,
         over=(*_OVER, "flag-never-set"),
+    ),
+    Row(
+        "waits-for-more-cpus",
+        "a CPU waits until more CPUs have counted themselves than the machine has",
+        Place.RUNNING,
+        ("BSP waits although all APs run", "waits for 4 CPUs on a machine of 2", "ncpu is wrong"),
+        "its loop compares a counter with a higher number, and every other CPU has passed the"
+        " instruction that counts",
+        "a CPU has not come, or stands before that instruction",
+        "count the MADT's entries that are enabled (flag bit 0), each APIC ID once, or those that were"
+        " started; or give the machine as many CPUs (QEMU: -smp), and the wait a deadline",
+        "Processor Local APIC Structure",
+        chapters.FINDING_CPUS,
+        ("AP0-10", "AP4-11"),
+        _too_many,
+        over=(
+            *(*_OVER, "waits-with-interrupts-off", "cpu-there-not-seen", "flag-never-set"),
+            *("endless-jump", "halted-forever", "ap-halted-early", "barrier-never-opens"),
+        ),
     ),
     Row(
         "waits-with-interrupts-off",

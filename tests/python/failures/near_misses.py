@@ -13,7 +13,7 @@ ELSEWHERE = {case.row for case in CLUES} | set(
     ipi-not-sent-by-apic iret-frame-shifted ist-shared kernel-not-reached la57-mismatch local-apic-unmapped lock-not-released
     long-segment-too-early parameter-field-mixed-up pcide-too-early reserved-bit-set sipi-vector-rom
     segment-limit-exceeded table-level-skipped trampoline-not-aligned trampoline-overwritten
-    waits-in-a-circle window-not-mapped
+    waits-for-more-cpus waits-in-a-circle window-not-mapped
     """.split()
 )
 """Rows with a near miss in another test."""

@@ -138,6 +138,30 @@ def _() -> Machine:
     return in_real_mode(TRAMPOLINE, 0xCC).sipi()
 
 
+def sled() -> Machine:
+    """NOPs, and code behind them within the page."""
+    machine = in_real_mode(TRAMPOLINE, 0x90).sipi()
+    machine.ram.write(TRAMPOLINE + 0x800, b"\xfa\xf4")
+    return machine
+
+
+@case("trampoline-not-copied", "likely", sled)
+def _() -> Machine:
+    return in_real_mode(TRAMPOLINE, 0x90).sipi()
+
+
+def repeats() -> Machine:
+    """Many equal bytes, which are the code's data, behind its first instruction."""
+    machine = in_real_mode(TRAMPOLINE, 0x41).sipi()
+    machine.ram.write(TRAMPOLINE, b"\xfa")
+    return machine
+
+
+@case("trampoline-not-copied", "likely", repeats)
+def _() -> Machine:
+    return in_real_mode(TRAMPOLINE, 0x41).sipi()
+
+
 def started_in(code: str, page: int = TRAMPOLINE) -> Machine:
     """A kernel without lamps sends an AP to this code, where it ends in `jmp $`."""
     machine = in_real_mode(page, 0)

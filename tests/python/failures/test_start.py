@@ -231,3 +231,35 @@ def test_an_ap_in_zeros_was_sent_to_another_page_whatever_that_begins_with_now()
     assert found(bytes(32), bytes(16)) == ("sipi-wrong-vector", "likely")
     assert found(bytes(32), pushed) == ("sipi-wrong-vector", "likely")
     assert found(b"\x90\x40" * 16, pushed)[0] != "sipi-wrong-vector"
+
+
+def test_a_page_that_was_filled_after_an_ap_had_left_it_is_not_the_cause() -> None:
+    """A 32-bit kernel frees the page, and its allocator clears or poisons it."""
+    for byte in (0, 0x5A):
+        machine = Machine().sipi()
+        machine.ram.write(TRAMPOLINE, bytes([byte]) * PAGE)
+        machine.ram.write(0x101300, b"\xf3\x90\xeb\xfc")  # pause; jmp
+        there = registers("prot32", rip=0x101300, cs=segment(CODE32, flags=0xC09B00))
+        rows = [one.row.id for one in diagnose(machine.stop(there).evidence()).causes]
+        assert "trampoline-not-copied" not in rows and rows
+
+
+def test_a_copy_that_is_gone_is_known_by_its_image() -> None:
+    """An AP that executes zeros for long comes round to the trampoline, and over it."""
+
+    # cli; lgdt [page + 80]; mov eax, cr0; or al, 1; mov cr0, eax; ljmp 8:page + 18
+    def found(page: int, at: int = 0x101400, target: int = 0x18) -> tuple[str, str]:
+        load = b"\xfa\x0f\x01\x16" + struct.pack("<H", page + 0x80)
+        switch = b"\x0f\x20\xc0\x0c\x01\x0f\x22\xc0\x66\xea" + struct.pack("<IH", page + target, 8)
+        machine = Machine().sipi(0x0E)
+        machine.ram.write(TRAMPOLINE, bytes(range(1, 251)))  # whatever is there now
+        machine.ram.write(at, load + switch)
+        machine.ram.write(0xE000, bytes(2 * PAGE))
+        code = segment(0xE00, 0xE000, 0xFFFF, 0x9B00)
+        regs = registers("real", rip=0x1831, cs=code, idtr=RESET_IDT)
+        return first(machine.stop(regs, moved=True))
+
+    assert found(TRAMPOLINE) == ("sipi-wrong-vector", "likely")
+    assert found(0xE000) == ("trampoline-not-copied", "certain")  # it belongs there
+    assert found(TRAMPOLINE, target=0x400)[0] == "trampoline-not-copied"  # the loader's own
+    assert found(0)[0] == "trampoline-not-copied"  # to be relocated

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A CPU that waits until enough others have counted themselves, where there are no more to come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from debug.evidence import Cpu, Registers
+from debug.explain.context import Machine
+from debug.explain.findings import ExecutingFiller, OutsideMemory, WaitsFor
+from debug.explain.findings.waits import AllCounted
+from debug.explain.model import CpuState, CpuView, Finding
+from debug.explain.waiting import loop_body, whole_register
+from debug.explain.writers import Writer, writers
+from debug.x86.accesses import linear_address
+from debug.x86.instruction import (
+    ImmediateOperand,
+    Instruction,
+    Kind,
+    MemoryOperand,
+    Operand,
+    RegisterOperand,
+)
+
+_UP = (CpuState.HALTED, CpuState.IDLE, CpuState.PARKED, CpuState.SPINNING, CpuState.RUNNING)
+_COUNTS = ("inc", "add", "xadd")
+_NEAR = 512  # bytes behind the instruction that counts, in code without names
+_MANY = 4096  # no kernel waits for so many CPUs
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of a comparison: what it is now, and where in memory it comes from."""
+
+    value: int
+    address: Optional[int] = None
+    size: int = 0
+
+
+def findings(
+    machine: Machine, views: tuple[CpuView, ...], found: tuple[Finding, ...]
+) -> tuple[AllCounted, ...]:
+    """For a BSP that spins: that every AP has counted itself, and their number is not enough.
+
+    found: what is known of the CPUs by now: one that went astray, or that waits for a lock, may
+    still have to count itself.
+    """
+    bsp = machine.bsp
+    others = tuple(view for view in views if view.index != machine.bsp_index)
+    spins = any(v.index == machine.bsp_index and v.state is CpuState.SPINNING for v in views)
+    if bsp is None or not spins or not others or not all(_is_up(view) for view in others):
+        return ()
+    held = (f for f in found if f.cpu != bsp.index)
+    if any(isinstance(f, _LOST) or isinstance(f, WaitsFor) and f.lock for f in held):
+        return ()
+    one = _counter(machine, bsp)
+    if one is None:
+        return ()
+    count, wanted, counters, where = one
+    if count.value not in (len(others), len(views)) or not count.value < wanted < _MANY:
+        return ()
+    if any(before(machine, view, counters) for view in others):
+        return ()
+    named = machine.symbol(count.address)
+    counted = f"{machine.where(counters[0].address)}: {counters[0].text}"
+    behind = all(_behind(machine, view, counters) for view in others)
+    return (
+        AllCounted(
+            bsp.index,
+            count.address or 0,
+            str(named) if named is not None else "",
+            machine.where(where),
+            count.value,
+            wanted,
+            counted,
+            tuple(view.index for view in others),
+            behind,
+        ),
+    )
+
+
+_LOST = (ExecutingFiller, OutsideMemory)
+
+
+def _is_up(view: CpuView) -> bool:
+    return view.state in _UP and view.arrived is not False and view.mode != "real mode"
+
+
+def _counter(
+    machine: Machine, cpu: Cpu
+) -> Optional[tuple[_Side, int, tuple[Writer, ...], Optional[int]]]:
+    """(the counter, what it is compared with, what counts it up, where) of the CPU's loop."""
+    registers = cpu.registers
+    body = loop_body(machine, registers)
+    for at in reversed(range(len(body))):
+        if body[at].kind is not Kind.CONDITIONAL_JUMP:
+            continue
+        test = next((one for one in reversed(body[:at]) if one.mnemonic == "cmp"), None)
+        if test is None or len(test.operands) < 2:
+            continue
+        sides = [_side(machine, registers, body, test, o) for o in test.operands[:2]]
+        for count, other in (sides, sides[::-1]):
+            if count is None or other is None or count.address is None:
+                continue
+            near = writers(machine, registers, count.address, count.size)
+            outside = [w for w in near if not body[0].address <= w.address <= body[-1].address]
+            named = [w for w in outside if not w.beside]
+            if named and all(_counts(w) for w in named):
+                mask = (1 << 8 * count.size) - 1
+                return count, other.value & mask, tuple(named), machine.pc(registers)
+    return None
+
+
+def _side(
+    machine: Machine,
+    registers: Registers,
+    body: tuple[Instruction, ...],
+    test: Instruction,
+    operand: Operand,
+) -> Optional[_Side]:
+    if isinstance(operand, ImmediateOperand):
+        return _Side(operand.value)
+    if isinstance(operand, MemoryOperand):
+        return _word(machine, registers, test, operand)
+    if not isinstance(operand, RegisterOperand):
+        return None
+    name = whole_register(operand.name)
+    for one in reversed(body[: body.index(test)]):
+        to = one.operands[0] if one.operands else None
+        if isinstance(to, RegisterOperand) and to.written and whole_register(to.name) == name:
+            if one.mnemonic == "mov" and isinstance(one.memory, MemoryOperand):
+                return _word(machine, registers, one, one.memory)
+            return None
+    value = registers.get(name)
+    return None if value is None else _Side(value)
+
+
+def _word(
+    machine: Machine, registers: Registers, one: Instruction, operand: MemoryOperand
+) -> Optional[_Side]:
+    """A word at an address that the instruction names."""
+    if operand.base not in ("", "rip", "eip") or operand.index or operand.address_only:
+        return None
+    address = linear_address(one, registers, operand)
+    if address is None or not 0 < operand.size <= 8:
+        return None
+    data = machine.linear(registers).read(address, operand.size)
+    return None if data is None else _Side(int.from_bytes(data, "little"), address, operand.size)
+
+
+def _counts(writer: Writer) -> bool:
+    words = writer.text.split()
+    return next((word for word in words if word != "lock"), "") in _COUNTS
+
+
+def _behind(machine: Machine, view: CpuView, counters: tuple[Writer, ...]) -> bool:
+    """Whether a CPU stands behind an instruction that counts, in the same function."""
+    return any(_same(machine, view, w) and (view.rip or 0) > w.address for w in counters)
+
+
+def before(machine: Machine, view: CpuView, counters: tuple[Writer, ...]) -> bool:
+    """Whether a CPU stands before an instruction that counts, in the same function."""
+    return any(_same(machine, view, w) and (view.rip or 0) <= w.address for w in counters)
+
+
+def _same(machine: Machine, view: CpuView, writer: Writer) -> bool:
+    here, there = machine.symbol(view.rip), machine.symbol(writer.address)
+    if here is not None and there is not None:
+        return here.name == there.name
+    return here is None and abs((view.rip or 0) - writer.address) < _NEAR

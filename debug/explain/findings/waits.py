@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Facts about waits whose end depends on CPUs: those that nobody started, those that do not exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from debug.explain.model import Finding
+
+
+@dataclass(frozen=True)
+class NeverStarted(Finding):
+    """The BSP waits, its trampoline lies ready, and no AP was ever sent anything."""
+
+    page: int  # of the trampoline
+    waiting: tuple[int, ...]  # the APs
+    address: int  # that the BSP reads in its loop
+    by_aps: tuple[str, ...]  # what writes there: code that only the trampoline leads to
+    x2apic_write: str = ""  # where x2APIC mode's ICR is written, in a CPU not known to be in it
+
+    def sentences(self) -> tuple[str, ...]:
+        names = ", ".join(map(str, self.waiting[:8]))
+        lines = [
+            f"CPU {names}: still waiting, and no INIT or SIPI was sent since the firmware's",
+            f"a trampoline lies ready at {self.page:#x}, and nobody was started there",
+        ]
+        for place in self.by_aps[:2]:
+            lines.append(
+                f"CPU {self.cpu} waits for {self.address:#x}, which the APs write: {place}"
+            )
+        if not self.by_aps:
+            lines.append(
+                f"CPU {self.cpu} waits for {self.address:#x}, which no instruction near it names to"
+                " write there"
+            )
+        if self.x2apic_write:
+            lines.append(
+                f"MSR 830H, the ICR of x2APIC mode, is written at {self.x2apic_write}: where the CPU has"
+                " no x2APIC, or its local APIC is not in that mode, this sends nothing"
+            )
+        return tuple(lines)
+
+
+@dataclass(frozen=True)
+class AllCounted(Finding):
+    """A CPU waits for a count of CPUs that is above the number of those that can count."""
+
+    address: int
+    name: str  # of the counter, "" if unknown
+    where: str
+    value: int
+    wanted: int
+    counted_at: str
+    up: tuple[int, ...]  # the other CPUs
+    behind: bool  # each of them stands behind the instruction that counts
+
+    def sentences(self) -> tuple[str, ...]:
+        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        names = ", ".join(map(str, self.up[:8]))
+        passed = ", and has passed that instruction" if self.behind else ""
+        each = "each CPU" if len(self.up) > 1 else "the only one"
+        return (
+            f"CPU {self.cpu} waits at {self.where} until {what} is {self.wanted}; it is {self.value}",
+            f"it is counted up at {self.counted_at}",
+            f"beside it the machine has CPU {names}: {each} is up{passed}",
+            f"nobody else is there to count: this machine does not reach {self.wanted}",
+        )
