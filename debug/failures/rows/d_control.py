@@ -152,7 +152,7 @@ ROWS = (
         ("ap-pae-missing", "bsp-pae-missing"),
         over=(
             *("long-segment-too-early", "iret-frame-bad", "no-code-at-rip", "null-pointer"),
-            "executing-zeros",
+            *("executing-zeros", "pic-not-remapped", "gate-empty", "idt-missing"),
         ),
     ),
     Row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import Evidence
+from debug.evidence import Ending, Evidence
 from debug.explain import kernel
 from debug.explain import stages as stage
 from debug.explain.findings import (
@@ -85,6 +85,8 @@ def _halted(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     halted = explanation.all(HaltedForever)
     if not halted or explanation.status not in (Status.HANG, Status.UNKNOWN):
         return None
+    if evidence.ending is Ending.EMULATOR_DIED:
+        return None  # a halt ends no emulator, and may be the firmware's
     stopped = {found.cpu for found in halted}
     waits = [wait for wait in explanation.all(WaitsFor) if stopped & set(wait.not_come)]
     handlers = explanation.all(InHandler)

@@ -284,3 +284,10 @@ def test_a_machine_that_the_users_debugger_starts_is_awaited(scene: Scene) -> No
         told, _ = child.communicate(timeout=LIMIT)
     assert json.loads(told)["status"] == "triple-fault"
     scene.nothing_is_left()
+
+
+def test_what_follows_from_paging_that_was_refused_is_not_the_cause(scene: Scene) -> None:
+    """QEMU goes on with 64-bit code in 16-bit mode, until an interrupt finds no gate."""
+    report = scene.report("--", *qemu(boot_sector(scene.folder, "no_pae.asm")))
+    assert report["status"] == "triple-fault"
+    assert [cause["id"] for cause in report["causes"]] == ["pae-missing"]
