@@ -80,14 +80,14 @@ def headline(
         return f"the machine is still in its firmware, at {still.where}: no kernel was seen"
     for only in firmware.findings(machine):
         return f"nothing of a kernel is in this record: it shows {only.firmware} alone"
-    if alive.printing(machine, views):
-        return "the machine was still running and printing: nothing wrong was seen"
     if machine.evidence.ending is Ending.RESTARTED:
         return "the machine restarted: by a triple fault, or because the guest asked for it"
     if machine.evidence.unseen:
         online = [v for v in views if v.arrived]
         told = f"; {len(online)} of {len(views)} CPUs online" if online else ""
         return f"{machine.evidence.unseen!r}, which --until awaits, did not appear{told}"
+    if alive.printing(machine, views):
+        return "the machine was still running and printing: nothing wrong was seen"
     return "the evidence does not tell what happened"
 
 
