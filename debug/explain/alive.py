@@ -44,7 +44,10 @@ def notes(machine: Machine, views: tuple[CpuView, ...], status: Status) -> tuple
     whole = [line for line in text[: text.rfind("\n") + 1].splitlines() if line.strip()]
     last = clean(whole[-1] if whole else text)[:_LINE]
     said = f', at last "{last}"' if last else ""
+    line = f"the guest was still running and printing when it was stopped{said}"
+    if machine.evidence.unseen:
+        return (line,)
     return (
-        f"the guest was still running and printing when it was stopped{said}: nothing wrong was seen in"
-        " that time; run --until REGEX tells by what it prints that it is well",
+        f"{line}: nothing wrong was seen in that time; run --until REGEX tells by what it prints that"
+        " it is well",
     )

@@ -77,3 +77,12 @@ def test_a_cpu_that_stands_still_is_not_at_work() -> None:
     machine.bsp = replace(machine.bsp, moved=False)
     diagnosis, notes = told(machine)
     assert diagnosis.status != "healthy" and "still running" not in notes
+
+
+def test_what_the_user_awaited_and_did_not_see_comes_first() -> None:
+    evidence = replace(prints().evidence(), unseen="log.n:")
+    diagnosis = diagnose(evidence)
+    assert diagnosis.status == "unknown"
+    assert "which --until awaits, did not appear" in diagnosis.explanation.headline
+    notes = " ".join(diagnosis.explanation.notes)
+    assert "still running and printing" in notes and "nothing wrong" not in notes
