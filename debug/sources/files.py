@@ -9,6 +9,7 @@ surrounds the lines that matter are kept (debug.sources.excerpt).  FileError, wi
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import sys
 from contextlib import ExitStack
@@ -59,6 +60,12 @@ class FileReader:
         try:
             stream = self._stream(path)
             head = _fill(stream, CHUNK)
+            if (packing := kinds.packed(head)) is not None:
+                what, command = packing
+                file = "FILE" if path == "-" else shlex.quote(path)
+                raise FileError(
+                    f"{name}: compressed ({what}): {command} {file} | lamppost explain -"
+                )
             kind = kinds.kind_of(head)
             if kind in (Kind.QEMU_CORE, Kind.ELF) or qemu_core.refused(head):
                 return self._core(name, stream, head, kind)

@@ -22,6 +22,13 @@ class Kind(Enum):
     UNKNOWN = "unknown"
 
 
+_PACKED = {  # how it begins: what it is, and what unpacks it to standard output
+    b"\x1f\x8b": ("gzip", "zcat"),
+    b"\xfd7zXZ\0": ("xz", "xzcat"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
+    b"BZh": ("bzip2", "bzcat"),
+    b"PK\x03\x04": ("zip", "unzip -p"),
+}
 _QEMU_LOG = (
     re.compile(rb"check_exception old: 0x"),
     re.compile(rb"\bv=[0-9a-f]{2}\s+e=[0-9a-f]{4,8}\s+i=[01]"),
@@ -46,6 +53,11 @@ _LOOSE_BOCHS = re.compile(
     rb"exception\(\): 3rd \(\d+\) exception|fetch_raw_descriptor:|interrupt\(\): gate|"
     rb"\[(?:CPU|APIC|BIOS)\d? *\]"
 )
+
+
+def packed(head: bytes) -> tuple[str, str] | None:
+    """The format of a compressed file, and the command that unpacks it."""
+    return next((found for magic, found in _PACKED.items() if head.startswith(magic)), None)
 
 
 def kind_of(head: bytes, tail: bytes = b"") -> Kind:

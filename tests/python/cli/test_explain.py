@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import struct
 from pathlib import Path
 from typing import Any, Callable
@@ -267,6 +270,9 @@ FOREIGN = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 4, 183) + bytes
         (FOREIGN, "AArch64"),
         (b"KDUMP   " + bytes(100), "kdump"),
         (b"\x7fELF", "nothing in its"),
+        (gzip.compress(b"Triple fault"), "zcat "),
+        (lzma.compress(b"Triple fault"), "xzcat "),
+        (bz2.compress(b"Triple fault"), "compressed (bzip2)"),
     ],
 )
 def test_what_is_no_evidence_is_said(
