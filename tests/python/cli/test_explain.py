@@ -270,7 +270,7 @@ FOREIGN = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 4, 183) + bytes
         (FOREIGN, "AArch64"),
         (b"KDUMP   " + bytes(100), "kdump"),
         (b"\x7fELF", "nothing in its"),
-        (gzip.compress(b"Triple fault"), "zcat "),
+        (gzip.compress(b"Triple fault", mtime=0), "zcat "),
         (lzma.compress(b"Triple fault"), "xzcat "),
         (bz2.compress(b"Triple fault"), "compressed (bzip2)"),
     ],
