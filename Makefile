@@ -22,8 +22,6 @@ LAMPPOST = $(PYTHON) -m debug.kernel
 headless = $(if $(HEADLESS),--headless)
 # A kernel that a lab built is taken as it is, ours is brought up to date.
 own      = $(if $(filter build/labs/% build/mystery,$(BUILD)),,kernel)
-# Boots wait for time to pass, too: one test more than there are CPUs keeps them busy.
-WORKERS  = $(shell expr $$(nproc) + 1)
 machine  = --build $(BUILD) --cpus $(CPUS) --options '$(OPTIONS)'
 
 # ---------------------------------------------------------------- for everybody
@@ -99,7 +97,7 @@ iso: setup $$(BUILD)/lamppost.iso ## one image for QEMU, Bochs and a USB stick
 	@echo $(BUILD)/lamppost.iso
 
 test: setup-test kernel test-host ## everything that must pass
-	@$(PYTHON) -m pytest -q -n $(WORKERS) tests
+	@$(PYTHON) -m pytest -q -n $(shell nproc) tests
 
 tutorial: setup-test kernel ## execute every line of the tutorial
 	@LAMPPOST_TUTORIAL=all $(PYTHON) -m pytest -q -n $(shell nproc) tests/tutorial

@@ -66,13 +66,17 @@ def at_sipi_entry(registers: Registers) -> bool:
     )
 
 
-def build_cpus(states: Sequence[CpuState], running: bool) -> tuple[Cpu, ...]:
+def build_cpus(states: Sequence[CpuState], running: bool, wrote: bool = False) -> tuple[Cpu, ...]:
     """The CPUs; `running` says that they could execute between the two samples.
+
+    `wrote`: the guest wrote something in between.  A CPU that is awake alone did not stand still
+    then, though a busy host showed it at the same place each time.
 
     A CPU with a thread of its own always executes after its SIPI; one that shares a thread and
     still stands at its first instruction has not been given the time.
     """
     threads = [state.thread for state in states]
+    awake = [s for s in states if not parse_registers(s.registers)[1]]
     cpus = []
     for state in states:
         registers, halted = parse_registers(state.registers)
@@ -85,6 +89,8 @@ def build_cpus(states: Sequence[CpuState], running: bool) -> tuple[Cpu, ...]:
                 registers.rflags,
                 registers.general,
             ) or state.roamed
+            if wrote and not moved and awake == [state]:
+                moved = None
         executed: Optional[bool] = None
         if at_sipi_entry(registers) and not halted:
             if moved is False and threads.count(state.thread) > 1:

@@ -333,7 +333,7 @@ class QemuMachine:
         accelerated, limits = "", []
         pics: tuple[Pic, ...] = ()
         io_apics: Optional[tuple[tuple[int, ...], ...]] = None
-        running = False
+        running, written = False, self._output.printed
         if not self._qmp.closed and end.readable:
             try:
                 running = end.ending in (Ending.STOPPED, Ending.UNTIL)
@@ -360,7 +360,9 @@ class QemuMachine:
         if not self._launch.logged or accelerated == "kvm":
             limits.append(qemu_evidence.NO_LOG)
         cpus, events, ipis, resets, more = qemu_evidence.build(
-            logs_by_cpu(logs, self._listed), qemu_evidence.build_cpus(states, running), ending
+            logs_by_cpu(logs, self._listed),
+            qemu_evidence.build_cpus(states, running, self._output.printed > written),
+            ending,
         )
         told = [message for log in logs.values() for message in log.messages]
         return Evidence(

@@ -54,6 +54,7 @@ class Output:
         self.until_seen = False
         self._printed: Optional[float] = None
         self.activity = 0  # bytes of console and log that have come
+        self.printed = 0  # bytes of console alone
 
     @property
     def quiet(self) -> Optional[float]:
@@ -74,6 +75,7 @@ class Output:
         if not data:
             return
         self.activity += len(data)
+        self.printed += len(data)
         self._printed = time.monotonic()
         if name not in self._streams:
             self._streams[name] = Excerpt(STREAM_HEAD, STREAM_TAIL)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from debug.evidence import TableRegister
-from debug.sources.qemu_evidence import build_cpus, in_reset
+from debug.sources.qemu_evidence import CpuState, build_cpus, in_reset
 from debug.sources.qemu_files import registers_evidence
 from debug.sources.qemu_text import parse_lapic, parse_registers, split_cpus
 
@@ -88,6 +89,16 @@ def test_any_text_is_read_without_error(text: str) -> None:
     parse_registers(text)
     parse_lapic(text)
     registers_evidence(text)
+
+
+def test_who_writes_does_not_stand_still() -> None:
+    """A busy host shows a string instruction at one place, however often one looks."""
+    text = split_cpus(BOTH)[1]
+    one = CpuState(0, 1, text, earlier=text)
+    assert build_cpus([one], True)[0].moved is False
+    assert build_cpus([one], True, wrote=True)[0].moved is None
+    two = [one, replace(one, index=1)]
+    assert [cpu.moved for cpu in build_cpus(two, True, wrote=True)] == [False, False]
 
 
 @given(st.integers(0, len(BOTH)), st.integers(0, len(BOTH)), st.text(max_size=5))
