@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shlex
 from contextlib import AbstractContextManager
-from itertools import takewhile
 from pathlib import Path
 from typing import Mapping, Protocol, Sequence
 
@@ -81,9 +80,9 @@ def _stranger(name: str, arguments: Sequence[str]) -> str:
             f" `{name} -n`, or its verbose form, shows it"
         )
     if name in _INHERITED:
-        own = takewhile(lambda word: not _is_emulator(Path(word).name), arguments)
-        moved = shlex.join((name, *own))
-        emulator = next((word for word in arguments if _is_emulator(Path(word).name)), QEMU[0])
+        words = [*arguments, QEMU[0]]
+        at = next(n for n, word in enumerate(words) if _is_emulator(Path(word).name))
+        moved, emulator = shlex.join((name, *words[:at])), words[at]
         return (
             f"{said}, which lamppost has to start itself; what {name} sets is inherited, so put it"
             f" in front: {moved} lamppost run -- {shlex.quote(emulator)} …"

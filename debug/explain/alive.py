@@ -19,20 +19,25 @@ _QUIET = 2.0  # seconds without a word that a guest which goes on printing may p
 _LINE = 60  # characters of the last line that are shown
 
 
+def awake(views: tuple[CpuView, ...]) -> list[CpuView]:
+    """The CPUs that neither wait to be started nor were sent to rest."""
+    return [view for view in views if view.state not in _DORMANT]
+
+
 def printing(machine: Machine, views: tuple[CpuView, ...]) -> bool:
     """Whether the guest printed up to the end, and each CPU that is awake is at work."""
     evidence = machine.evidence
     if evidence.ending is not Ending.STOPPED or evidence.quiet is None or evidence.quiet > _QUIET:
         return False
-    awake = [view for view in views if view.state not in _DORMANT]
+    up = awake(views)
     moved = any(cpu.moved for cpu in machine.cpus)
-    return bool(awake) and moved and all(view.state in _WORKS for view in awake)
+    return bool(up) and moved and all(view.state in _WORKS for view in up)
 
 
 def alone(machine: Machine, views: tuple[CpuView, ...]) -> bool:
     """Whether it is no matter that the other CPUs sleep: this kernel does not start any."""
-    awake = [view for view in views if view.state not in _DORMANT]
-    only = len(awake) == 1 and awake[0].index == machine.bsp_index
+    up = awake(views)
+    only = len(up) == 1 and up[0].index == machine.bsp_index
     return only and nothing_sent(machine) and search(machine) is None
 
 

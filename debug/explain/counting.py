@@ -60,7 +60,7 @@ def findings(
     count, wanted, counters, where = one
     if count.value not in (len(others), len(views)) or not count.value < wanted < _MANY:
         return ()
-    if any(before(machine, view, counters) for view in others):
+    if any(_before(machine, view, counters) for view in others):
         return ()
     named = machine.symbol(count.address)
     counted = f"{machine.where(counters[0].address)}: {counters[0].text}"
@@ -140,7 +140,7 @@ def _word(
     machine: Machine, registers: Registers, one: Instruction, operand: MemoryOperand
 ) -> Optional[_Side]:
     """A word at an address that the instruction names."""
-    if operand.base not in ("", "rip", "eip") or operand.index or operand.address_only:
+    if not operand.named or operand.address_only:
         return None
     address = linear_address(one, registers, operand)
     if address is None or not 0 < operand.size <= 8:
@@ -159,7 +159,7 @@ def _behind(machine: Machine, view: CpuView, counters: tuple[Writer, ...]) -> bo
     return any(_same(machine, view, w) and (view.rip or 0) > w.address for w in counters)
 
 
-def before(machine: Machine, view: CpuView, counters: tuple[Writer, ...]) -> bool:
+def _before(machine: Machine, view: CpuView, counters: tuple[Writer, ...]) -> bool:
     """Whether a CPU stands before an instruction that counts, in the same function."""
     return any(_same(machine, view, w) and (view.rip or 0) <= w.address for w in counters)
 

@@ -10,6 +10,7 @@ from typing import Optional
 
 from debug.explain.context import Machine
 from debug.explain.findings import ShortMpTable
+from debug.x86.patterns import occurrences
 
 _ROM, _ROM_SIZE = 0xF0000, 0x10000  # where a PC's firmware keeps the floating pointer
 _EBDA, _EBDA_SIZE = 0x9FC00, 0x400  # or there
@@ -32,12 +33,10 @@ def _listed(machine: Machine) -> Optional[int]:
     """How many enabled CPUs the table has; None if there is no whole table."""
     for start, size in ((_ROM, _ROM_SIZE), (_EBDA, _EBDA_SIZE)):
         data = machine.physical(start, size) or b""
-        at = data.find(b"_MP_")
-        while at >= 0:
+        for at in occurrences(data, b"_MP_"):
             pointer = data[at : at + 16]
             if at % 16 == 0 and len(pointer) == 16 and sum(pointer) & 0xFF == 0:
                 return _entries(machine, int.from_bytes(pointer[4:8], "little"))
-            at = data.find(b"_MP_", at + 1)
     return None
 
 

@@ -143,8 +143,7 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     ):
         watched = machine.evidence.ending is Ending.STOPPED
         return Status.HANG if watched else Status.UNKNOWN
-    dormant = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.PARKED)
-    awake = [view for view in views if view.state not in dormant]
+    awake = alive.awake(views)
     if not views and machine.evidence.ending is Ending.STOPPED:
         return Status.UNKNOWN  # it ran, and nobody could look at it
     at_rest = ended | {f.cpu for f in findings if isinstance(f, ProgramLoops)}

@@ -24,6 +24,7 @@ from debug.explain.model import FarJump
 from debug.explain.trampoline_search import far_jumps, short_jump
 from debug.explain.waiting import loop_body
 from debug.x86.modes import Mode, code_width, linear_pc, mode_of
+from debug.x86.patterns import occurrences
 from debug.x86.refusals import Check
 from debug.x86.registers import Efer
 
@@ -32,7 +33,7 @@ _MOV_TO_CR0, _JUMP_NEAR = b"\x0f\x22\xc0", 12  # bytes behind it that the jump i
 _LONG, _BIG = 1 << 5, 1 << 6  # in byte 6 of a descriptor
 _LOW = 0x1000  # the interrupt vector table and the BIOS's data: no kernel has code there
 _LOW_HALF = (1 << 32) - 1
-_LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits and selectors
+LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits and selectors
 _VECTORS = 0x500  # the BIOS's vectors and data end below
 _ROMS, _BEHIND = 0xC0000, 128  # where ROMs begin; bytes of code before a far jump
 _POINTER, _DESCRIPTORS = 6, 16  # bytes of a pseudo-descriptor; of a null entry and one more
@@ -103,7 +104,7 @@ def sent(machine: Machine, cpu: int, registers: Registers) -> tuple[SentAstray, 
         for at in range(0, len(data) - 7, 4):
             value = int.from_bytes(data[at : at + 8], "little")
             low = value & _LOW_HALF
-            if low < _LOWEST_ENTRY or page <= low < page + PAGE:
+            if low < LOWEST_ENTRY or page <= low < page + PAGE:
                 continue
             whole = memory.read(value, 16)
             if value != low and low <= rip < low + SLIDE and whole is not None:
@@ -184,8 +185,7 @@ def _goes_back(data: bytes) -> bool:
 
     A loader that calls the BIOS between its own steps is in real mode with its GDT loaded.
     """
-    at = data.find(_MOV_TO_CR0)
-    while at >= 0:
+    for at in occurrences(data, _MOV_TO_CR0):
         behind = data[at + 3 : at + 3 + _JUMP_NEAR]
         jump = behind.find(b"\xea")
         size = 4 if jump > 0 and behind[jump - 1] == 0x66 else 2
@@ -193,7 +193,6 @@ def _goes_back(data: bytes) -> bool:
             selector = behind[jump + 1 + width : jump + 3 + width] if jump >= 0 else b""
             if selector == bytes(2):
                 return True
-        at = data.find(_MOV_TO_CR0, at + 1)
     return False
 
 
@@ -310,8 +309,7 @@ def lax_descriptors(machine: Machine) -> tuple[Laxness, ...]:
 
 def _gdt(machine: Machine, data: bytes, page: int) -> tuple[int, int]:
     """Base and limit of the GDT that the page's 16-bit lgdt loads; limit 0 if none was found."""
-    at = data.find(_LGDT)
-    while at >= 0:
+    for at in occurrences(data, _LGDT):
         operand = int.from_bytes(data[at + 3 : at + 5], "little")
         pointer = data[operand : operand + 6]
         if len(pointer) == 6:
@@ -320,5 +318,4 @@ def _gdt(machine: Machine, data: bytes, page: int) -> tuple[int, int]:
             first = machine.physical(base, 8)
             if limit & 7 == 7 and limit > 7 and first is not None:
                 return base, limit
-        at = data.find(_LGDT, at + 1)
     return 0, 0

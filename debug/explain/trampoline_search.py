@@ -9,7 +9,7 @@ CR0.PE.  [SDM 3A "Switching to Protected Mode"]
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Iterator, Optional
+from typing import Optional
 
 from debug.evidence import IpiKind
 from debug.explain.code import filler
@@ -18,6 +18,7 @@ from debug.explain.model import FarJump, Status, Trampoline
 from debug.explain.writers import code_around
 from debug.x86.decode import MAX_LENGTH, decode
 from debug.x86.instruction import ImmediateOperand, Instruction, Kind
+from debug.x86.patterns import occurrences
 
 _FIRST = 0x1000  # below: the BIOS's vectors and data
 _FIRMWARE = 0x10000  # SeaBIOS starts the APs here, before anything else runs
@@ -116,7 +117,7 @@ def linked_for(machine: Machine) -> Optional[int]:
         return None
     pages = set()
     for start, data in code_around(machine, bsp.registers, at):
-        for place in _occurrences(data, _WIDE_JUMP):
+        for place in occurrences(data, _WIDE_JUMP):
             for jump in far_jumps(data[place + 1 : place + 8], 0):
                 page, offset = jump.target & -PAGE, jump.target % PAGE
                 before = data[max(place - _SWITCH, 0) : place]
@@ -129,13 +130,6 @@ def linked_for(machine: Machine) -> Optional[int]:
                 if start + first != page and any(map(_begins_like_one, begins)):
                     pages.add(page)
     return pages.pop() if len(pages) == 1 else None
-
-
-def _occurrences(data: bytes, pattern: bytes) -> Iterator[int]:
-    at = data.find(pattern)
-    while at >= 0:
-        yield at
-        at = data.find(pattern, at + 1)
 
 
 @lru_cache(maxsize=256)

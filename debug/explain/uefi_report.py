@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import EventKind, Evidence, ExceptionEvent, Registers
+from debug.evidence import Evidence, Registers
 from debug.explain.context import Machine
 from debug.x86.modes import code_width
 from debug.x86.uefi_dump import UefiDump, dumps
@@ -64,16 +64,7 @@ def recorded(evidence: Evidence) -> Evidence:
         general={**cpu.registers.general, **dump.general},
         control={**cpu.registers.control, **dump.control},
     )
-    event = ExceptionEvent(
-        EventKind.EXCEPTION,
-        dump.vector,
-        then,
-        dump.error_code,
-        dump.cr2,
-        cpu.index,
-        while_delivering=-1,
-    )
-    return replace(evidence, events=(*evidence.events, event))
+    return replace(evidence, events=(*evidence.events, dump.event(then, cpu.index)))
 
 
 def _borne_out(machine: Machine, now: Registers, dump: UefiDump) -> bool:

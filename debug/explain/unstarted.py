@@ -16,14 +16,15 @@ from debug.explain.context import PAGE, Machine
 from debug.explain.findings import WaitsFor
 from debug.explain.findings.waits import NeverStarted
 from debug.explain.model import CpuState, CpuView, Finding
+from debug.explain.trampoline_page import LOWEST_ENTRY
 from debug.explain.trampoline_search import far_jumps, search
 from debug.explain.writers import code_around
 from debug.x86.decode import MAX_LENGTH, decode
 from debug.x86.instruction import Kind
 from debug.x86.modes import code_width
+from debug.x86.patterns import occurrences
 
 _DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI)
-_LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits and selectors
 _NEAR = 1 << 20  # bytes between an entry of the kernel's and what it calls
 _STEPS, _ENTRIES = 512, 8  # instructions that are followed, and addresses in the page
 _LOW_HALF = (1 << 32) - 1
@@ -80,7 +81,7 @@ def _entries(page: bytes, rip: int) -> Iterator[int]:
     for offset in range(len(page) - 3):
         low = struct.unpack_from("<I", page, offset)[0]
         value = rip & ~_LOW_HALF | low  # the upper half is what the kernel's code has
-        if low < _LOWEST_ENTRY or abs(value - rip) > _NEAR or value in seen:
+        if low < LOWEST_ENTRY or abs(value - rip) > _NEAR or value in seen:
             continue
         seen.add(value)
         yield value
@@ -116,9 +117,8 @@ def _x2apic_write(machine: Machine, registers: Registers) -> str:
     for start, data in code_around(machine, registers, at) if at is not None else ():
         if _XAPIC_ICR in data:
             return ""
-        offset = data.find(_ECX_ICR)
-        while offset >= 0 and place is None:
+        for offset in occurrences(data, _ECX_ICR):
             behind = data.find(_WRMSR, offset, offset + len(_ECX_ICR) + _BETWEEN)
-            place = start + behind if behind >= 0 else None
-            offset = data.find(_ECX_ICR, offset + 1)
+            if place is None and behind >= 0:
+                place = start + behind
     return machine.where(place) if place is not None else ""

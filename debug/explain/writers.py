@@ -113,7 +113,7 @@ def written(one: Instruction, registers: Registers) -> Optional[range]:
     for operand in one.operands:
         if not isinstance(operand, MemoryOperand) or not operand.written or operand.address_only:
             continue
-        if operand.base not in ("", "rip", "eip") or operand.index:
+        if not operand.named:
             continue
         address = linear_address(one, registers, operand)
         if address is not None:

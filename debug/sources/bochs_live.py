@@ -416,7 +416,7 @@ class BochsMachine:
     # -- reading out
 
     def _collect(self, end: _End, process: BochsProcess, output: Output) -> Evidence:
-        quiet = output.quiet
+        quiet = output.printed.quiet
         cpus: Optional[tuple[Cpu, ...]] = None
         pics: tuple[Pic, ...] = ()
         io_apics: Optional[tuple[tuple[int, ...], ...]] = None

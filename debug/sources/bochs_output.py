@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Callable, Mapping, Optional
 
 from debug.sources.chorus import Chorus
-from debug.sources.console import plain
+from debug.sources.console import Printed, plain
 from debug.sources.follow import FollowedFile
 
 MAX_STREAM = 32 << 20  # bytes kept of each
@@ -36,13 +35,8 @@ class Output:
         self._streams = {"e9": bytearray(), "com1": bytearray()}
         self._last = bytearray()
         self.until_seen = False
-        self._printed: Optional[float] = None
+        self.printed = Printed()
         self.activity = 0  # grows with each byte
-
-    @property
-    def quiet(self) -> Optional[float]:
-        """Seconds since a console had its last byte; None if none had any."""
-        return None if self._printed is None else time.monotonic() - self._printed
 
     def e9(self, data: bytes) -> None:
         """Bytes that the guest wrote to port 0xE9."""
@@ -67,7 +61,7 @@ class Output:
         if len(self._last) > 2 * CONSOLE:
             del self._last[:-CONSOLE]
         self.activity += len(data)
-        self._printed = time.monotonic()
+        self.printed.add(data)
         if self._on_output is not None:
             shown = self._chorus.feed(name, data)
             if shown:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
+from typing import Optional
 
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
@@ -14,6 +16,24 @@ _ESCAPES = re.compile(
     r"|\x9b[0-?]*[ -/]*[@-~]"
 )
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+
+
+class Printed:
+    """How much a guest printed, and how long ago the last of it came."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._last: Optional[float] = None
+
+    def add(self, data: bytes) -> None:
+        """Some bytes, now."""
+        self.bytes += len(data)
+        self._last = time.monotonic()
+
+    @property
+    def quiet(self) -> Optional[float]:
+        """Seconds since the last byte; None if none has come."""
+        return None if self._last is None else time.monotonic() - self._last
 
 
 def plain(data: bytes, limit: int = 64 << 10) -> str:

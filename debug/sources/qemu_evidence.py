@@ -76,10 +76,10 @@ def build_cpus(states: Sequence[CpuState], running: bool, wrote: bool = False) -
     still stands at its first instruction has not been given the time.
     """
     threads = [state.thread for state in states]
-    awake = [s for s in states if not parse_registers(s.registers)[1]]
+    shown = [parse_registers(state.registers) for state in states]
+    alone = sum(not halted for _, halted in shown) == 1
     cpus = []
-    for state in states:
-        registers, halted = parse_registers(state.registers)
+    for state, (registers, halted) in zip(states, shown):
         waiting = None if halted is None else halted and in_reset(registers)
         moved: Optional[bool] = None
         if running and state.earlier:
@@ -89,7 +89,7 @@ def build_cpus(states: Sequence[CpuState], running: bool, wrote: bool = False) -
                 registers.rflags,
                 registers.general,
             ) or state.roamed
-            if wrote and not moved and awake == [state]:
+            if wrote and not moved and alone and not halted:
                 moved = None
         executed: Optional[bool] = None
         if at_sipi_entry(registers) and not halted:

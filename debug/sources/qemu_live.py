@@ -327,13 +327,13 @@ class QemuMachine:
 
     def _collect(self, end: End) -> Evidence:
         assert self._qmp and self._output and self._launch
-        quiet = self._output.quiet
+        quiet = self._output.printed.quiet
         states: list[CpuState] = []
         memory: Memory = NoMemory()
         accelerated, limits = "", []
         pics: tuple[Pic, ...] = ()
         io_apics: Optional[tuple[tuple[int, ...], ...]] = None
-        running, written = False, self._output.printed
+        running, written = False, self._output.printed.bytes
         if not self._qmp.closed and end.readable:
             try:
                 running = end.ending in (Ending.STOPPED, Ending.UNTIL)
@@ -361,7 +361,7 @@ class QemuMachine:
             limits.append(qemu_evidence.NO_LOG)
         cpus, events, ipis, resets, more = qemu_evidence.build(
             logs_by_cpu(logs, self._listed),
-            qemu_evidence.build_cpus(states, running, self._output.printed > written),
+            qemu_evidence.build_cpus(states, running, self._output.printed.bytes > written),
             ending,
         )
         told = [message for log in logs.values() for message in log.messages]

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from typing import Callable, Optional
 
 from debug.sources.chorus import Chorus
 from debug.sources.command_line import Launch
-from debug.sources.console import plain
+from debug.sources.console import Printed, plain
 from debug.sources.excerpt import Excerpt
 from debug.sources.follow import FollowedFile
 from debug.sources.qemu_log import LogReader, QemuLog
@@ -52,14 +51,8 @@ class Output:
         self._stderr = bytearray()
         self.process: Optional[Process] = None
         self.until_seen = False
-        self._printed: Optional[float] = None
+        self.printed = Printed()
         self.activity = 0  # bytes of console and log that have come
-        self.printed = 0  # bytes of console alone
-
-    @property
-    def quiet(self) -> Optional[float]:
-        """Seconds since a console had its last byte; None if none had any."""
-        return None if self._printed is None else time.monotonic() - self._printed
 
     def pump(self) -> None:
         """Take what there is from everywhere."""
@@ -75,8 +68,7 @@ class Output:
         if not data:
             return
         self.activity += len(data)
-        self.printed += len(data)
-        self._printed = time.monotonic()
+        self.printed.add(data)
         if name not in self._streams:
             self._streams[name] = Excerpt(STREAM_HEAD, STREAM_TAIL)
         self._streams[name].feed(data)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
-from debug.evidence import Cpu, EventKind, Evidence, ExceptionEvent
+from debug.evidence import Cpu, Evidence
 from debug.sources.kinds import Kind
 from debug.sources.witness import Ceiling, Witness
 from debug.x86.uefi_dump import UefiDump, dumps
@@ -54,19 +54,10 @@ def _console(dump: UefiDump, text: str) -> str:
 def evidence_of(dump: UefiDump, console: str) -> Evidence:
     """One exception of one CPU.  Firmware that prints has no number for it but its APIC ID."""
     registers, cpu = dump.registers, dump.apic_id
-    event = ExceptionEvent(
-        EventKind.EXCEPTION,
-        dump.vector,
-        registers,
-        dump.error_code,
-        dump.cr2,
-        cpu,
-        while_delivering=-1,
-    )
     told = registers.rip is not None
     return Evidence(
         cpus=(Cpu(cpu, registers, apic_id=dump.apic_id, executed=True),) if told else (),
-        events=(event,) if told else (),
+        events=(dump.event(registers, cpu),) if told else (),
         console=console,
         limits=LIMITS,
     )

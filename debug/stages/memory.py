@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from debug.evidence import Memory, StageEvent
+from debug.x86.patterns import occurrences
 
 MAGIC = b"LAMPTRC1"
 FIRST_MIB = 0x100000
@@ -96,11 +97,7 @@ def find_control(memory: Memory) -> Optional[int]:
         data = memory.read(page, _PAGE)
         if data is None:
             continue
-        at = data.find(MAGIC)
-        while at >= 0:
-            if at % _ALIGNMENT == 0:
-                candidates.append(page + at)
-            at = data.find(MAGIC, at + 1)
+        candidates += [page + at for at in occurrences(data, MAGIC) if at % _ALIGNMENT == 0]
     return next((a for a in candidates if isinstance(_control(memory, a), Control)), None)
 
 

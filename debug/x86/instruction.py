@@ -72,6 +72,11 @@ class MemoryOperand:
     address_bits: int  # 16, 32 or 64
     address_only: bool = False  # LEA, NOP, INVLPG: nothing is read or written
 
+    @property
+    def named(self) -> bool:
+        """Whether the instruction itself names the address: no register but RIP is in it."""
+        return self.base in ("", "rip", "eip") and not self.index
+
 
 Operand = Union[RegisterOperand, ImmediateOperand, MemoryOperand]
 

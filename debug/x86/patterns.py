@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Iterator, Optional
 
 _FILLERS = {
     0x00: "zeros: memory that was never written",
@@ -17,6 +17,14 @@ _FILLERS = {
 def uniform(data: bytes) -> Optional[int]:
     """The value that all of `data` (two bytes or more) has; None if there are several."""
     return data[0] if len(data) > 1 and data.count(data[0]) == len(data) else None
+
+
+def occurrences(data: bytes, pattern: bytes) -> Iterator[int]:
+    """Each offset of `pattern` in `data`; they may overlap."""
+    at = data.find(pattern)
+    while at >= 0:
+        yield at
+        at = data.find(pattern, at + 1)
 
 
 def describe_bytes(data: bytes) -> str:

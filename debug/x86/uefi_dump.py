@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Mapping, Optional
 
-from debug.evidence import GENERAL, Registers, Segment, TableRegister
+from debug.evidence import GENERAL, EventKind, ExceptionEvent, Registers, Segment, TableRegister
 from debug.x86.exceptions import PF, PageFaultCode
 from debug.x86.exceptions import vector as vector_row
 from debug.x86.registers import Cr4, Efer
@@ -78,6 +78,18 @@ class UefiDump:
     def cr2(self) -> Optional[int]:
         """The address of a page fault."""
         return self.fields.get("cr2") if self.vector == PF else None
+
+    def event(self, registers: Registers, cpu: int) -> ExceptionEvent:
+        """The exception, raised with these registers; firmware took it, and nothing came behind."""
+        return ExceptionEvent(
+            EventKind.EXCEPTION,
+            self.vector,
+            registers,
+            self.error_code,
+            self.cr2,
+            cpu,
+            while_delivering=-1,
+        )
 
     @property
     def general(self) -> dict[str, int]:
