@@ -188,10 +188,24 @@ class Machine:
 
     def in_uefi(self, cpu: Cpu) -> bool:
         """Whether the CPU runs 64-bit code of a UEFI driver."""
-        at = self.pc(cpu.registers)
-        if at is None or mode_of(cpu.registers) is not Mode.LONG64 or not self.has_memory:
+        if cpu.index not in self._found_in_uefi:
+            self._found_in_uefi[cpu.index] = self._is_in_uefi(cpu.registers)
+        return self._found_in_uefi[cpu.index]
+
+    @cached_property
+    def _found_in_uefi(self) -> dict[int, bool]:
+        return {}
+
+    def _is_in_uefi(self, registers: Registers) -> bool:
+        """Memory is mapped one to one in the firmware [UEFI, "x64 Platforms"]: elsewhere is none."""
+        at = self.pc(registers)
+        if at is None or mode_of(registers) is not Mode.LONG64 or not self.has_memory:
             return False
-        return pe_image.subsystem(self.linear(cpu.registers), at) in pe_image.DRIVERS
+        linear = self.linear(registers)
+        walk = linear.walk(at)
+        if walk is None or walk.physical != at:
+            return False
+        return pe_image.subsystem(linear, at) in pe_image.DRIVERS
 
     def ipis_for(self, cpu: Cpu) -> list[IpiEvent]:
         """The kernel's IPIs that one CPU was meant to take, in order."""

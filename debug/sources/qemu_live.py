@@ -35,6 +35,7 @@ from debug.sources.qemu_readout import (
     MONITOR_TIMEOUT,
     CpuList,
     accelerator,
+    all_rest,
     awake_alone,
     cpu_list,
     logs_by_cpu,
@@ -337,7 +338,8 @@ class QemuMachine:
         if not self._qmp.closed and end.readable:
             try:
                 running = end.ending in (Ending.STOPPED, Ending.UNTIL)
-                earlier = self._stop(self._qmp) if running else []
+                expected = end.ending is Ending.UNTIL
+                earlier = self._stop(self._qmp, expected) if running else []
                 self._listed, states = read_cpus(self._qmp, earlier)
                 assert self._memory is not None
                 memory = self._memory
@@ -386,8 +388,11 @@ class QemuMachine:
             limits=(*limits, *more),
         )
 
-    def _stop(self, qmp: QmpClient) -> list[str]:
-        """Pause a running machine; all registers of some moments before, if it still ran then."""
+    def _stop(self, qmp: QmpClient, expected: bool) -> list[str]:
+        """Pause a running machine; all registers of some moments before, if it still ran then.
+
+        One moment is enough of CPUs that all rest, in a machine that came where it was `expected`.
+        """
         samples: list[str] = []
         for _ in range(SAMPLES):
             sample = self._sample(qmp)
@@ -395,6 +400,8 @@ class QemuMachine:
                 break
             samples.append(sample)
             self._run_a_moment(qmp)
+            if expected and all_rest(sample):
+                break
         if samples and (thread := self._alone(samples[-1])) is not None:
             self._log_a_moment(qmp, thread)
         qmp.command("stop", timeout=MONITOR_TIMEOUT)

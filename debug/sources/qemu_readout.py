@@ -40,6 +40,12 @@ def read_cpus(qmp: QmpClient, earlier: Sequence[str] = ()) -> tuple[CpuList, lis
     return listed, states
 
 
+def all_rest(sample: str) -> bool:
+    """Whether every CPU is halted."""
+    rests = [parse_registers(text)[1] for text in split_cpus(sample).values()]
+    return bool(rests) and all(rests)
+
+
 def awake_alone(sample: str) -> Optional[int]:
     """The one CPU that is not halted, if no interrupt wakes another; None otherwise."""
     awake, dozing = [], 0

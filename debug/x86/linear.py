@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, Optional
 
 from debug.evidence import Fragment, Memory, Registers
@@ -41,7 +42,7 @@ class LinearMemory:
     pdpe1gb: Optional[bool] = None
     seen: tuple[Fragment, ...] = ()  # linear memory that was shown, for where none can be read
 
-    @property
+    @cached_property
     def tables(self) -> Optional[Tables]:
         return tables_of(self.registers, self.maxphyaddr, self.pdpe1gb)
 

@@ -12,6 +12,7 @@ Protection keys and shadow stacks are not looked at.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Optional
 
 from debug.evidence import Memory
@@ -121,20 +122,20 @@ class Tables:
     maxphyaddr: Optional[int] = None
     pdpe1gb: Optional[bool] = None
 
-    @property
+    @cached_property
     def mode(self) -> PagingMode:
         return paging_mode(self.cr0, self.cr4, self.efer)
 
-    @property
+    @cached_property
     def nxe(self) -> bool:
         return bool(self.efer & Efer.NXE)
 
-    @property
+    @cached_property
     def physical_bits(self) -> int:
         known = self.maxphyaddr if self.maxphyaddr is not None else ARCHITECTURAL_MAXPHYADDR
         return min(max(known, 32), ARCHITECTURAL_MAXPHYADDR)
 
-    @property
+    @cached_property
     def root(self) -> int:
         """The physical address of the topmost table."""
         if self.mode is PagingMode.PAGING32:

@@ -359,11 +359,14 @@ def test_aps_that_uefi_parked_are_no_hang_while_its_drivers_run() -> None:
     image[0x98 + 0x38 : 0x98 + 0x3C] = struct.pack("<I", 0x8000)
     image[0x98 + 0x44] = 11
     machine.ram.write(KERNEL_PHYSICAL + 0x2000, bytes(image))
-    idle = registers(rip=KERNEL + 0x4001, rflags=0x202, rsp=KERNEL + 0x9000)
+    machine.space.map(KERNEL_PHYSICAL, KERNEL_PHYSICAL, 8)
+    idle = registers(rip=KERNEL_PHYSICAL + 0x4001, rflags=0x202, rsp=KERNEL + 0x9000)
     machine.bsp = replace(machine.bsp, registers=idle)
     parked = registers(rip=KERNEL + 0x5001, rflags=2, rsp=STACKS + 5 * PAGE - 16)
     found = diagnose(machine.stop(parked, halted=True).evidence())
     assert found.status == "unknown" and named(found) == [("kernel-not-reached", "likely")]
+    high = replace(machine.bsp, registers=replace(idle, rip=KERNEL + 0x4001))
+    assert diagnose(replace(machine.evidence(), cpus=(high, machine.ap))).status == "healthy"
     machine.ram.write(KERNEL_PHYSICAL + 0x2000, b"\0\0")
     found = diagnose(machine.evidence())
     assert found.status == "healthy"  # parked: the BSP is idle

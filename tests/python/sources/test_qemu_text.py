@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from debug.evidence import TableRegister
 from debug.sources.qemu_evidence import CpuState, build_cpus, in_reset
 from debug.sources.qemu_files import registers_evidence
+from debug.sources.qemu_readout import all_rest
 from debug.sources.qemu_text import parse_lapic, parse_registers, split_cpus
 
 RECORDED = Path(__file__).resolve().parents[2] / "recorded" / "qemu"
@@ -39,6 +40,12 @@ def test_the_ap_in_64_bit_layout() -> None:
     assert registers.segments["cs"].long and registers.segments["cs"].selector == 0x18
     assert registers.gdtr is not None and registers.gdtr.limit == 31
     assert registers.control["gs_base"] == 0
+
+
+def test_whether_all_cpus_rest() -> None:
+    assert not all_rest(BOTH)
+    assert all_rest(BOTH.replace("HLT=0", "HLT=1"))
+    assert not all_rest("")
 
 
 def test_lines_wrapped_or_crlf_read_the_same() -> None:
