@@ -9,6 +9,7 @@ from debug.evidence import Cpu, Ending, Evidence
 from debug.explain import (
     alive,
     arrival,
+    bios_handler,
     chain,
     clues,
     compare,
@@ -58,7 +59,7 @@ _WORDS = 6  # lines of an emulator that ended by itself
 
 def explain(evidence: Evidence) -> Explanation:
     """What happened to this machine."""
-    evidence = uefi_report.recorded(evidence)
+    evidence = bios_handler.seen_through(uefi_report.recorded(evidence))
     machine = Machine(evidence)
     died = chain.died(machine)
     culprit = chain.culprit(machine) if died else doomed.doomed(machine)

@@ -31,7 +31,7 @@ from debug.sources.bochs_command_line import (
 )
 from debug.sources.bochs_flood import StormWatch
 from debug.sources.bochs_idle import IdleWatch
-from debug.sources.bochs_locks import Locks
+from debug.sources.bochs_locks import Locks, absent_media
 from debug.sources.bochs_log import LogReader
 from debug.sources.bochs_memory import BochsMemory
 from debug.sources.bochs_messages import complaints, last_words
@@ -70,8 +70,15 @@ SECOND_SAMPLE = 0.05  # seconds that the machine runs on to see which CPUs move
 FIRMWARE_TIME = 15.0  # seconds that a BIOS unknown to us may take
 MAX_FOREIGN_STOPS = 10_000  # breakpoints of the user's own that we step over
 MAX_CONFIG = 1 << 20
+NOTHING_TO_BOOT = "the BIOS found nothing to boot"
+UNANSWERED = (
+    "Bochs's debugger did not answer: is it built with --enable-debugger, and does nothing in its"
+    " configuration wait for somebody to connect?"
+)
+UNBUILT = "it can't put together what the configuration asks for"
 
 _BREAKPOINT = re.compile(rb"^\([0-9]+\) (?:Breakpoint|Caught) ", re.MULTILINE)
+_PLACE = re.compile(rb"^\(([0-9]+)\) \[", re.MULTILINE)  # where a stopped CPU is
 _VERSION = re.compile(rb"Bochs x86 Emulator ([0-9][0-9A-Za-z.]{0,15})")
 
 
@@ -101,6 +108,7 @@ class BochsMachine:
         self._launch: Optional[Launch] = None
         self._command: list[str] = []
         self._config = ""
+        self._lines: list[str] = []  # all settings, in the order in which Bochs heeds them
         self._private = True  # the log and COM1 are ours to punch holes into
         self._signals = Signals()
         self._reader = LogReader()
@@ -152,7 +160,7 @@ class BochsMachine:
 
     def _spawn(self, directory: str, modules: Sequence[str] = MODULES) -> None:
         options = self._options
-        lines = [*self._config.splitlines(), *settings(self._command)]
+        lines = self._lines = [*self._config.splitlines(), *settings(self._command)]
         self._locks = Locks(lines, self._command)
         com1 = com1_file_of(lines)
         lost = com1 is not None and not os.path.isdir(os.path.dirname(com1) or ".")
@@ -257,7 +265,12 @@ class BochsMachine:
         assert self._process and self._output, "not entered"
         started = self._first_prompt()
         process, output = self._process, self._output
-        end = self._run(process, output) if started else self._not_started(process)
+        self._read_files(output)
+        if self._reader.unbuilt is not None:
+            process.end()
+            end = _End(Ending.EMULATOR_DIED, messages=(f"Bochs {NOT_STARTED} {UNBUILT}",))
+        else:
+            end = self._run(process, output) if started else self._not_started(process)
         began = time.monotonic()
         evidence = self._collect(end, process, output)
         self.collect_seconds = time.monotonic() - began
@@ -271,14 +284,13 @@ class BochsMachine:
             return replace(end, messages=(first, *end.messages[1:])) if refused else end
         return _End(
             Ending.EMULATOR_DIED,
-            messages=("Bochs's debugger did not answer: is it built with --enable-debugger?",),
+            messages=(UNANSWERED,),
         )
 
     def _run(self, process: BochsProcess, output: Output) -> _End:
         self._began = time.monotonic()
         deadline = self._began + self._options.timeout
-        shown = process.stop_text.count(b"\n(") + process.stop_text.startswith(b"(")
-        self._cpus = max(1, shown)
+        self._cpus = max(1, len(set(_PLACE.findall(process.stop_text))))
         try:
             if self._options.on_start is not None:
                 self._options.on_start(self)
@@ -351,7 +363,9 @@ class BochsMachine:
         if reader.reset_seen:
             return _End(Ending.RESET)
         if reader.unbootable is not None:
-            return _End(Ending.EMULATOR_DIED, messages=("the BIOS found nothing to boot",))
+            return _End(
+                Ending.EMULATOR_DIED, messages=(NOTHING_TO_BOOT, *absent_media(self._lines))
+            )
         if output.until_seen:
             return _End(Ending.UNTIL)
         if options.stop_when is not None and options.stop_when():
