@@ -197,6 +197,7 @@ class BochsMachine:
 
     def close(self) -> None:
         """End Bochs, remove the temporary files, restore the signal handlers.  May be repeated."""
+        self._signals.ignore()
         if self._memory is not None:
             self._memory.detach()
         self._end_process()

@@ -51,6 +51,7 @@ from debug.sources.watch import INTERRUPTED, Watch
 
 POLL = 0.01  # seconds between looks at what QEMU writes
 START_TIMEOUT = 30.0  # seconds for QEMU to greet: its host may be busy
+QUIT_TIMEOUT = 3.0  # seconds for QEMU to close its disk images
 CORE_TIMEOUT = 300.0  # seconds: a core is as large as the machine's memory
 PRELAUNCH_POLL = 0.1  # seconds between looks at a machine that a debugger will start
 SECOND_SAMPLE = 0.03  # seconds that a stopped machine runs between its last samples
@@ -93,7 +94,7 @@ class QemuMachine:
         self._signals = Signals()
         self._listed: CpuList = []
         self._shutdown: Optional[QmpEvent] = None
-        self._panicked = self._stood = False
+        self._panicked = self._stood = self._silent = False
         self.directory: Optional[str] = None  # where the log and the consoles are meanwhile
         self.collect_seconds: Optional[float] = None  # from the end's notice to the evidence
 
@@ -161,6 +162,27 @@ class QemuMachine:
 
     def close(self) -> None:
         """End QEMU, remove the temporary files, restore the signal handlers.  May be repeated."""
+        try:
+            self._quit()
+        finally:
+            self._end()
+
+    def _quit(self) -> None:
+        """Let QEMU go by itself: it writes its disk images' tables, and removes its sockets and its
+        PID file."""
+        qmp, process = self._qmp, self._process
+        if process is None or qmp is None or not qmp.greeting or qmp.closed or self._silent:
+            return
+        try:
+            qmp.command("quit", timeout=QUIT_TIMEOUT)
+        except QmpClosed:
+            pass  # it did not wait to answer
+        except QmpError:
+            return
+        process.wait(QUIT_TIMEOUT)
+
+    def _end(self) -> None:
+        self._signals.ignore()
         if self._memory is not None:
             self._memory.detach()
         if self._process is not None:
@@ -229,6 +251,7 @@ class QemuMachine:
                 code, bool(self._listed), output.messages(), self._argv, self._signals.interrupted
             )
         except QmpTimeout as error:
+            self._silent = True
             return unanswered(str(error), bool(self._listed))
         except QmpError as error:
             return End(Ending.EMULATOR_DIED, messages=(str(error),), readable=False)
@@ -346,6 +369,7 @@ class QemuMachine:
                 accelerated = accelerator(self._qmp)
                 pics, io_apics = read_controllers(self._qmp)
             except QmpTimeout as error:
+                self._silent = True
                 end = unanswered(str(error), True)
             except QmpError as error:
                 limits.append(f"QEMU could not be read out: {error}")
