@@ -43,22 +43,6 @@ class Launch:
     notes: tuple[str, ...] = ()
 
 
-def config_file(argv: Sequence[str]) -> Optional[str]:
-    """The configuration file that the command line names; None if it names none."""
-    if argv[-1:] and argv[-1] in ("-f", "-qf", "-rc") and len(argv) > 1:
-        raise CommandLineError(f"{argv[-1]}, at the end of Bochs's command line, names no file")
-    for flag, value in zip(argv[1:], argv[2:]):
-        if flag in ("-f", "-qf"):
-            return value
-    return None
-
-
-def default_files(home: Optional[str]) -> tuple[str, ...]:
-    """Where Bochs looks for a configuration file of which it is told nothing [bochs(1)]."""
-    at_home = (f"{home}/.bochsrc",) if home else ()
-    return (".bochsrc", "bochsrc", "bochsrc.txt", *at_home, "/etc/bochsrc")
-
-
 def settings(argv: Sequence[str]) -> list[str]:
     """The settings on the command line, as in a configuration file: what is no flag."""
     result = []
