@@ -150,7 +150,9 @@ class QemuMachine:
             self._process = Process(self._launch.argv, theirs, self._launch.stdio)
             self._output.process = self._process
             if self._process.stdin is not None:
-                self._keyboard = Keyboard(self._process.stdin, self._launch.signals)
+                self._keyboard = Keyboard(
+                    self._process.stdin, self._launch.signals, self._launch.ctrl_a
+                )
         finally:
             theirs.close()
             if self._qmp is None:
@@ -256,6 +258,7 @@ class QemuMachine:
         output.pump()
         if self._keyboard is not None:
             self._keyboard.pump()
+            self._signals.interrupted |= self._keyboard.ended
 
     def _watch(self, moments: Moments, output: Output, deadline: float) -> End:
         options = self._options
