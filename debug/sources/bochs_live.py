@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +46,7 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
+from debug.sources.qemu_process import find_program
 from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
@@ -118,10 +118,7 @@ class BochsMachine:
 
     def _start(self) -> None:
         options = self._options
-        bochs = shutil.which(self._argv[0]) if self._argv else None
-        if bochs is None:
-            name = self._argv[0] if self._argv else "bochs"
-            raise StartError(f"{name} is not installed; on Debian: apt-get install bochs bochs-sdl")
+        bochs = find_program(self._argv[0] if self._argv else "bochs", "bochs bochs-sdl")
         self._scratch = Scratch()
         directory = self._scratch.path
         self._private = options.keep_dir is None
@@ -133,7 +130,7 @@ class BochsMachine:
             options.keep_dir.mkdir(parents=True, exist_ok=True)
             directory = str(options.keep_dir.resolve())
         require_room(directory)
-        self._command = [os.path.abspath(bochs), *self._argv[1:]]
+        self._command = [bochs, *self._argv[1:]]
         self._config = read_config(self._argv)
         self._spawn(directory)
 
