@@ -20,6 +20,7 @@ from debug.explain import (
     firmware,
     gdt_lost,
     handlers,
+    handover,
     idt_lost,
     interrupted,
     laxness,
@@ -162,6 +163,7 @@ def _comparisons(machine: Machine, culprit: Optional[Cpu], end: End) -> tuple[Fi
             registers = next((s.registers for s in end.steps if s.registers), registers)
         found += trampoline_page.astray(machine, cpu.index, registers)
         found += trampoline_page.sent(machine, cpu.index, registers)
+        found += handover.astray(machine, cpu.index, registers)
         found += compare.differences(machine, cpu.index, registers)
         if dead:
             found += compare.map_differences(machine, cpu.index, registers, end.findings)
