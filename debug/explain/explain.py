@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Evidence
-from debug.explain import inquiry, notes, trampoline_search, uefi_report
+from debug.explain import bios_handler, inquiry, notes, trampoline_search, uefi_report
 from debug.explain.context import Machine
 from debug.explain.death import Death, death_of
 from debug.explain.end import End, end_of
@@ -25,7 +25,8 @@ from debug.explain.status import judge
 
 def explain(evidence: Evidence) -> Explanation:
     """What happened to this machine."""
-    machine = Machine(uefi_report.recorded(evidence))
+    evidence = bios_handler.seen_through(uefi_report.recorded(evidence))
+    machine = Machine(evidence)
     death = death_of(machine)
     views, found = inquiry.of_each_cpu(machine, death)
     found = inquiry.of_the_machine(machine, views, found)

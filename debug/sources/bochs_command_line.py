@@ -24,6 +24,7 @@ _COUNT = re.compile(r"\bcount\s*=\s*\"?([0-9]{1,3})(?::([0-9]{1,3}))?(?::([0-9]{
 _IPS = re.compile(r"\bips\s*=\s*([0-9]{1,12})")
 _DEVICE = re.compile(r"\bdev\s*=\s*(?:\"([^\"]{1,4096})\"|([^,\s]{1,4096}))")
 _TO_FILE = re.compile(r"\bmode\s*=\s*file\b")
+_AWAITS_CALLER = re.compile(r"\s*(com[1-4])\s*:.*\bmode\s*=\s*socket-server\b", re.IGNORECASE)
 _NAME = re.compile(r"^\s*([A-Za-z0-9_]{1,40})\s*:")
 _UNSAFE = re.compile(r"[\x00-\x1f\"'$,#]")
 
@@ -115,6 +116,11 @@ def plan(
         raise CommandLineError("-benchmark, -r and --help start no machine to observe")
     on_command_line = settings(argv)
     lines = [*config.splitlines(), *on_command_line]
+    if (waits := next(filter(None, map(_AWAITS_CALLER.match, lines)), None)) is not None:
+        raise CommandLineError(
+            f"{waits[1]}: mode=socket-server holds the machine back until somebody connects: use"
+            " mode=file or mode=term"
+        )
     cpus = cpu_count(lines)
     log_file = f"{directory}/bochs.log"
     ours = [

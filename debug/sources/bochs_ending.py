@@ -23,8 +23,16 @@ class End:
 
 MUTE = End(
     Ending.EMULATOR_DIED,
-    messages=("Bochs's debugger did not answer: is it built with --enable-debugger?",),
+    messages=(
+        "Bochs's debugger did not answer: is it built with --enable-debugger, and does nothing in its"
+        " configuration wait for somebody to connect?",
+    ),
 )
+UNBUILT = End(
+    Ending.EMULATOR_DIED,
+    messages=(f"Bochs {NOT_STARTED} it can't put together what the configuration asks for",),
+)
+NOTHING_TO_BOOT = "the BIOS found nothing to boot"
 
 
 def logged(reader: LogReader) -> Optional[End]:

@@ -22,10 +22,10 @@ from debug.evidence import Cpu, Ending, Evidence, Pic, Symbols
 from debug.sources import bochs_evidence
 from debug.sources.bochs_command_line import MODULES, Launch, com1_file_of, plan, settings
 from debug.sources.bochs_config import read_config
-from debug.sources.bochs_ending import MUTE, End, gone, logged, refused
+from debug.sources.bochs_ending import MUTE, NOTHING_TO_BOOT, UNBUILT, End, gone, logged, refused
 from debug.sources.bochs_flood import StormWatch
 from debug.sources.bochs_idle import IdleWatch
-from debug.sources.bochs_locks import Locks
+from debug.sources.bochs_locks import Locks, absent_media
 from debug.sources.bochs_log import LogReader
 from debug.sources.bochs_memory import BochsMemory
 from debug.sources.bochs_messages import complaints
@@ -64,6 +64,7 @@ FIRMWARE_TIME = 15.0  # seconds that a BIOS unknown to us may take
 MAX_FOREIGN_STOPS = 10_000  # breakpoints of the user's own that we step over
 
 _BREAKPOINT = re.compile(rb"^\([0-9]+\) (?:Breakpoint|Caught) ", re.MULTILINE)
+_PLACE = re.compile(rb"^\(([0-9]+)\) \[", re.MULTILINE)  # where a stopped CPU is
 _VERSION = re.compile(rb"Bochs x86 Emulator ([0-9][0-9A-Za-z.]{0,15})")
 
 
@@ -86,6 +87,7 @@ class BochsMachine:
         self._launch: Optional[Launch] = None
         self._command: list[str] = []
         self._config = ""
+        self._lines: list[str] = []  # all settings, in the order in which Bochs heeds them
         self._private = True  # the log and COM1 are ours to punch holes into
         self._signals = Signals()
         self._reader = LogReader()
@@ -137,7 +139,7 @@ class BochsMachine:
 
     def _spawn(self, directory: str, modules: Sequence[str] = MODULES) -> None:
         options = self._options
-        lines = [*self._config.splitlines(), *settings(self._command)]
+        lines = self._lines = [*self._config.splitlines(), *settings(self._command)]
         self._locks = Locks(lines, self._command)
         com1 = com1_file_of(lines)
         lost = com1 is not None and not os.path.isdir(os.path.dirname(com1) or ".")
@@ -174,6 +176,7 @@ class BochsMachine:
 
     def close(self) -> None:
         """End Bochs, remove the temporary files, restore the signal handlers.  May be repeated."""
+        self._signals.ignore()
         if self._memory is not None:
             self._memory.detach()
         self._end_process()
@@ -242,7 +245,12 @@ class BochsMachine:
         assert self._process and self._output, "not entered"
         started = self._first_prompt()
         process, output = self._process, self._output
-        end = self._run(process, output) if started else self._not_started(process)
+        self._read_files(output)
+        if self._reader.unbuilt is not None:
+            process.end()
+            end = UNBUILT
+        else:
+            end = self._run(process, output) if started else self._not_started(process)
         began = time.monotonic()
         evidence = self._collect(end, process, output)
         self.collect_seconds = time.monotonic() - began
@@ -256,8 +264,7 @@ class BochsMachine:
     def _run(self, process: BochsProcess, output: Output) -> End:
         self._began = time.monotonic()
         deadline = self._began + self._options.timeout
-        shown = process.stop_text.count(b"\n(") + process.stop_text.startswith(b"(")
-        self._cpus = max(1, shown)
+        self._cpus = max(1, len(set(_PLACE.findall(process.stop_text))))
         try:
             if self._options.on_start is not None:
                 self._options.on_start(self)
@@ -328,7 +335,7 @@ class BochsMachine:
         if (end := logged(reader)) is not None:
             return end
         if reader.unbootable is not None:
-            return End(Ending.EMULATOR_DIED, messages=("the BIOS found nothing to boot",))
+            return End(Ending.EMULATOR_DIED, messages=(NOTHING_TO_BOOT, *absent_media(self._lines)))
         if output.until_seen:
             return End(Ending.UNTIL)
         if options.stop_when is not None and options.stop_when():

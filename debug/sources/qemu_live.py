@@ -51,6 +51,7 @@ from debug.sources.watch import INTERRUPTED, Watch
 
 POLL = 0.01  # seconds between looks at what QEMU writes
 START_TIMEOUT = 30.0  # seconds for QEMU to greet: its host may be busy
+QUIT_TIMEOUT = 3.0  # seconds for QEMU to close its disk images
 CORE_TIMEOUT = 300.0  # seconds: a core is as large as the machine's memory
 PRELAUNCH_POLL = 0.1  # seconds between looks at a machine that a debugger will start
 
@@ -159,6 +160,19 @@ class QemuMachine:
 
     def close(self) -> None:
         """End QEMU, remove the temporary files, restore the signal handlers.  May be repeated."""
+        try:
+            self._quit()
+        finally:
+            self._end()
+
+    def _quit(self) -> None:
+        """Let QEMU go by itself: it writes its disk images' tables, and removes its sockets and its
+        PID file."""
+        if self._qmp is not None and self._process is not None and self._qmp.quit(QUIT_TIMEOUT):
+            self._process.wait(QUIT_TIMEOUT)
+
+    def _end(self) -> None:
+        self._signals.ignore()
         if self._memory is not None:
             self._memory.detach()
         if self._process is not None:
