@@ -9,6 +9,7 @@ from debug.cli.observe import missing
 from debug.evidence import Ending, Evidence, StageEvent
 from debug.report.diagnosis import diagnose
 from debug.sources.qemu_evidence import NO_LOG
+from tests.python.evidence_builder import Machine
 
 
 def test_a_guest_that_ended_qemu_before_its_cpus_were_counted_runs_again() -> None:
@@ -22,3 +23,11 @@ def test_a_guest_that_ended_qemu_before_its_cpus_were_counted_runs_again() -> No
         replace(gone, stages=lamps),
     ):
         assert not missing(diagnose(other), ())
+
+
+def test_a_machine_that_restarts_runs_again_however_many_cpus_it_lacks() -> None:
+    machine = Machine()
+    machine.expected = 4
+    found = replace(machine.evidence(), limits=(NO_LOG,))
+    assert not missing(diagnose(found), ())
+    assert missing(diagnose(replace(found, ending=Ending.RESTARTED)), ())
