@@ -87,7 +87,7 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         return _noted(first, f"a second run, with a log, failed: {error}")
     if second.status == HEALTHY and first.status == HEALTHY:
         return _noted(second, f"{SECOND} is what this report shows: it saw no CPU die or give up")
-    if second.status == HEALTHY and _same_end(first, second):
+    if second.status == HEALTHY and (_same_end(first, second) or _undecided(first)):
         return _noted(second, f"{SECOND} is what this report shows: it saw the CPUs at work")
     if second.status == HEALTHY or _ended_early(second):
         return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
@@ -144,6 +144,12 @@ def _ended_early(second: Diagnosis) -> bool:
     """The second run says nothing: it did not start, or Ctrl-C ended it."""
     evidence = second.evidence
     return evidence.ending is Ending.EMULATOR_DIED or INTERRUPTED in evidence.messages
+
+
+def _undecided(first: Diagnosis) -> bool:
+    """It was stopped after its time and nothing speaks against it, as far as a look at it tells."""
+    stopped = first.evidence.ending is Ending.STOPPED
+    return stopped and first.status == UNKNOWN and not first.causes
 
 
 def _same_end(first: Diagnosis, second: Diagnosis) -> bool:
