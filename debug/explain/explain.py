@@ -32,6 +32,7 @@ from debug.explain import (
     trampoline_page,
     trampoline_search,
     uefi_report,
+    unanswered,
     unstarted,
     waiting,
     written_end,
@@ -69,6 +70,7 @@ def explain(evidence: Evidence) -> Explanation:
     findings += trampoline_page.ends_early(machine)
     findings += conduct.findings(machine, views) + waiting.findings(machine, views)
     findings += counting.findings(machine, views, findings)
+    findings += counting.lacking(machine, views, findings) + unanswered.findings(machine, views)
     findings += unstarted.findings(machine, views, findings)
     findings += ports.findings(machine, views) + firmware.findings(machine)
     findings += firmware.died(machine) + state.reported(machine)
