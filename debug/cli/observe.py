@@ -18,7 +18,7 @@ from debug.cli.emulator import machine_for
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.evidence import Ending, NoSymbols
-from debug.sources.errors import CommandLineError, StartError
+from debug.sources.errors import CommandLineError, MissingProgram, StartError
 from debug.sources.qemu_ending import not_started
 from debug.sources.qemu_evidence import NO_LOG
 from debug.sources.watch import INTERRUPTED, Watch
@@ -216,5 +216,6 @@ def _once(
                 return _Run(diagnosis, (machine.dump(wishes.core),))
             return _Run(diagnosis)
     except (CommandLineError, StartError) as error:
-        code = ExitCode.MISSING_TOOL if "not installed" in str(error) else ExitCode.BAD_INPUT
+        lacking = isinstance(error, MissingProgram)
+        code = ExitCode.MISSING_TOOL if lacking else ExitCode.BAD_INPUT
         raise CommandError(str(error), code) from error

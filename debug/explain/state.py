@@ -205,9 +205,12 @@ def _was_started(machine: Machine, cpu: Cpu) -> bool:
 
 
 def bsp_in_firmware(machine: Machine) -> tuple[BspInFirmware, ...]:
-    """The BSP of a machine that was stopped had not left the firmware: no kernel misses a CPU."""
+    """The BSP of a machine that was stopped, or could not go on, had not left the firmware: no kernel
+    misses a CPU."""
     bsp, evidence = machine.bsp, machine.evidence
-    if bsp is None or machine.traced or evidence.ending is not Ending.STOPPED:
+    if bsp is None or machine.traced:
+        return ()
+    if evidence.ending not in (Ending.STOPPED, Ending.EMULATOR_DIED):
         return ()
     rip = machine.pc(bsp.registers)
     if rip is None or machine.kernel_ipis and not _all_in_real_mode(machine):
