@@ -17,6 +17,10 @@ LAB      ?=
 GUESS    ?=
 HEADLESS ?=
 
+# Python compiled once, and out of the way: a command starts in half the time.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX = $(CURDIR)/build/python
+
 LAMPPOST = $(PYTHON) -m debug.kernel
 # Given to commands that have a form for tests: no terminal, an exit code.
 headless = $(if $(HEADLESS),--headless)
@@ -96,8 +100,9 @@ pictures: setup kernel ## draw the chapters' pictures again
 iso: setup $$(BUILD)/lamppost.iso ## one image for QEMU, Bochs and a USB stick
 	@echo $(BUILD)/lamppost.iso
 
+# Watching a machine that hangs is mostly waiting: one test more than CPUs.
 test: setup-test kernel test-host ## everything that must pass
-	@$(PYTHON) -m pytest -q -n $(shell nproc) tests
+	@$(PYTHON) -m pytest -q -n $$(($$(nproc) + 1)) tests
 
 tutorial: setup-test kernel ## execute every line of the tutorial
 	@LAMPPOST_TUTORIAL=all $(PYTHON) -m pytest -q -n $(shell nproc) tests/tutorial
@@ -145,7 +150,7 @@ bench-explain: setup ## what explaining a log of 1 GiB costs, beside grep
 	@$(PYTHON) -m tests.bench.long_log
 
 bench-run: setup ## what lamppost run costs Linux, and how soon a death is told
-	@$(PYTHON) -m tests.bench.foreign
+	@$(PYTHON) -m tests.bench.foreign $(if $(RECORD),--record)
 
 readme: setup kernel ## write the real output of make demo into README.md
 	@$(LAMPPOST) readme $(machine)

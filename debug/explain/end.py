@@ -11,7 +11,13 @@ from debug.explain import chain, compare, delivery, fault, observed, real_mode, 
 from debug.explain import stages as stage
 from debug.explain import state
 from debug.explain.context import Machine
-from debug.explain.findings import DeliveryFailed, ExceptionReported, InterruptStorm, OnlyFirmware
+from debug.explain.findings import (
+    BspInFirmware,
+    DeliveryFailed,
+    ExceptionReported,
+    InterruptStorm,
+    OnlyFirmware,
+)
 from debug.explain.findings.handlers import RetriedInRealMode
 from debug.explain.model import Finding, Status, Step
 from debug.x86.exceptions import NMI
@@ -51,11 +57,18 @@ def end_of(
             return End()  # what was logged last was handled
         return _reported(machine, machine.cpu(reported.cpu) if reported is not None else None)
     if status is Status.UNKNOWN:
-        alone = any(isinstance(f, OnlyFirmware) for f in findings)
-        return End() if alone else _last_chain(machine)
+        return End() if _firmware_alone(machine, findings) else _last_chain(machine)
     if status is Status.MISSING_CPU:
         return _missing_chain(machine)
     return End()
+
+
+def _firmware_alone(machine: Machine, findings: tuple[Finding, ...]) -> bool:
+    """The record's last event is the firmware's own: it tells nothing of a kernel."""
+    if any(isinstance(f, OnlyFirmware) for f in findings):
+        return True
+    raised = any(event.kind is EventKind.EXCEPTION for event in machine.last_events[-1:])
+    return not raised and any(isinstance(f, BspInFirmware) for f in findings)
 
 
 def _stalled(machine: Machine) -> End:

@@ -26,6 +26,8 @@ def suspect_base(machine: Machine, registers: Registers) -> str:
     table = registers.gdtr
     if table is None:
         return ""
+    if table.base == 0 and table.limit == 0 and mode_of(registers) is Mode.PROTECTED32:
+        return "GDTR is null, and CS came from a GDT: a later LGDT read zeros"
     if table.base == 0 and table.limit in (0, 0xFFFF):
         return f"GDTR is {'null' if table.limit == 0 else 'as reset left it'}: no GDT was loaded"
     data = machine.linear(registers).read(table.base, min(max(table.limit, 7) + 1, 64))

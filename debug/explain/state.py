@@ -54,12 +54,14 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
     counts = state is CpuState.SPINNING and bool(steps(loop_body(machine, registers)))
     if counts and not any(in_wait_loop(machine, registers)):
         state = CpuState.RUNNING  # the samples met it in the same round of its loop by chance
+    if state is CpuState.SPINNING and cpu.served:
+        state = CpuState.RUNNING
     program = _program(machine, cpu, where) if state is not CpuState.SHUT_DOWN else None
     if program is not None and not findings:
         if state is CpuState.SPINNING or any(in_wait_loop(machine, registers)):
             state = CpuState.RUNNING
             findings.append(program)
-    if state is CpuState.RUNNING and rip is not None and not findings and program is None:
+    if _may_spin(cpu, state) and rip is not None and not findings and program is None:
         pause, self_jump = in_wait_loop(machine, registers)
         if self_jump or pause or cpu.moved is False and not counts:
             state = CpuState.SPINNING
@@ -86,6 +88,10 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         reached(machine, cpu, state),
     )
     return view, tuple(findings)
+
+
+def _may_spin(cpu: Cpu, state: CpuState) -> bool:
+    return state is CpuState.RUNNING and not cpu.served
 
 
 def _program(machine: Machine, cpu: Cpu, where: str) -> Optional[ProgramLoops]:
@@ -199,9 +205,12 @@ def _was_started(machine: Machine, cpu: Cpu) -> bool:
 
 
 def bsp_in_firmware(machine: Machine) -> tuple[BspInFirmware, ...]:
-    """The BSP of a machine that was stopped had not left the firmware: no kernel misses a CPU."""
+    """The BSP of a machine that was stopped, or could not go on, had not left the firmware: no kernel
+    misses a CPU."""
     bsp, evidence = machine.bsp, machine.evidence
-    if bsp is None or machine.traced or evidence.ending is not Ending.STOPPED:
+    if bsp is None or machine.traced:
+        return ()
+    if evidence.ending not in (Ending.STOPPED, Ending.EMULATOR_DIED):
         return ()
     rip = machine.pc(bsp.registers)
     if rip is None or machine.kernel_ipis and not _all_in_real_mode(machine):

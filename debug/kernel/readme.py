@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`make readme`: the real output of `make demo`, between its marks in README.md."""
+"""`make readme`: the real output of `make demo`, between its marks in README.md.
+
+Other commands record their output there in the same way.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,21 @@ from debug.kernel.demo import demo
 from debug.kernel.machine import ROOT, Kernel
 
 PATH = ROOT / "README.md"
-BEGIN = "<!-- demo: made by `make readme` -->\n```text\n"
-END = "```\n<!-- /demo -->\n"
+MADE_BY = {"demo": "make readme", "bench-run": "make bench-run RECORD=1"}
 
 
-def with_demo(readme: str, output: str) -> str:
-    """The README's text with this output in it.  Raises ValueError without the marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, found, after = rest.partition(END)
+def recorded(readme: str, name: str, output: str) -> str:
+    """The README's text with this output between the marks `name`.
+
+    Raises ValueError without the marks.
+    """
+    begin = f"<!-- {name}: made by `{MADE_BY[name]}` -->\n```text\n"
+    end = f"```\n<!-- /{name} -->\n"
+    before, _, rest = readme.partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"{PATH.name} has lost its marks: expected {BEGIN!r} and {END!r}")
-    return before + BEGIN + output + END + after
+        raise ValueError(f"{PATH.name} has lost its marks: expected {begin!r} and {end!r}")
+    return before + begin + output + end + after
 
 
 def main(kernel: Kernel, check: bool) -> int:
@@ -35,7 +42,7 @@ def main(kernel: Kernel, check: bool) -> int:
         sys.stderr.write(shown)
         return code
     old = PATH.read_text(encoding="utf-8")
-    new = with_demo(old, shown)
+    new = recorded(old, "demo", shown)
     if new == old:
         return 0
     if check:

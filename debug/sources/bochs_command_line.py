@@ -24,6 +24,7 @@ _COUNT = re.compile(r"\bcount\s*=\s*\"?([0-9]{1,3})(?::([0-9]{1,3}))?(?::([0-9]{
 _IPS = re.compile(r"\bips\s*=\s*([0-9]{1,12})")
 _DEVICE = re.compile(r"\bdev\s*=\s*(?:\"([^\"]{1,4096})\"|([^,\s]{1,4096}))")
 _TO_FILE = re.compile(r"\bmode\s*=\s*file\b")
+_AWAITS_CALLER = re.compile(r"\s*(com[1-4])\s*:.*\bmode\s*=\s*socket-server\b", re.IGNORECASE)
 _NAME = re.compile(r"^\s*([A-Za-z0-9_]{1,40})\s*:")
 _UNSAFE = re.compile(r"[\x00-\x1f\"'$,#]")
 
@@ -40,22 +41,6 @@ class Launch:
     cpus: int = 1
     ips: int = DEFAULT_IPS
     notes: tuple[str, ...] = ()
-
-
-def config_file(argv: Sequence[str]) -> Optional[str]:
-    """The configuration file that the command line names; None if it names none."""
-    if argv[-1:] and argv[-1] in ("-f", "-qf", "-rc") and len(argv) > 1:
-        raise CommandLineError(f"{argv[-1]}, at the end of Bochs's command line, names no file")
-    for flag, value in zip(argv[1:], argv[2:]):
-        if flag in ("-f", "-qf"):
-            return value
-    return None
-
-
-def default_files(home: Optional[str]) -> tuple[str, ...]:
-    """Where Bochs looks for a configuration file of which it is told nothing [bochs(1)]."""
-    at_home = (f"{home}/.bochsrc",) if home else ()
-    return (".bochsrc", "bochsrc", "bochsrc.txt", *at_home, "/etc/bochsrc")
 
 
 def settings(argv: Sequence[str]) -> list[str]:
@@ -131,6 +116,11 @@ def plan(
         raise CommandLineError("-benchmark, -r and --help start no machine to observe")
     on_command_line = settings(argv)
     lines = [*config.splitlines(), *on_command_line]
+    if (waits := next(filter(None, map(_AWAITS_CALLER.match, lines)), None)) is not None:
+        raise CommandLineError(
+            f"{waits[1]}: mode=socket-server holds the machine back until somebody connects: use"
+            " mode=file or mode=term"
+        )
     cpus = cpu_count(lines)
     log_file = f"{directory}/bochs.log"
     ours = [

@@ -11,30 +11,23 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Cpu, Ending, Evidence, Pic, Symbols
+from debug.evidence import Awaited, Cpu, Ending, Evidence, Pic, Symbols
 from debug.sources import bochs_evidence
-from debug.sources.bochs_command_line import (
-    MODULES,
-    Launch,
-    com1_file_of,
-    config_file,
-    default_files,
-    plan,
-    settings,
-)
+from debug.sources.bochs_command_line import MODULES, Launch, com1_file_of, plan, settings
+from debug.sources.bochs_config import read_config
+from debug.sources.bochs_ending import MUTE, NOTHING_TO_BOOT, UNBUILT, End, gone, logged, refused
 from debug.sources.bochs_flood import StormWatch
 from debug.sources.bochs_idle import IdleWatch
-from debug.sources.bochs_locks import Locks
+from debug.sources.bochs_locks import Locks, absent_media
 from debug.sources.bochs_log import LogReader
 from debug.sources.bochs_memory import BochsMemory
-from debug.sources.bochs_messages import complaints, last_words
+from debug.sources.bochs_messages import complaints
 from debug.sources.bochs_options import Options
 from debug.sources.bochs_output import Output
 from debug.sources.bochs_process import BochsProcess, DebuggerError
@@ -53,7 +46,8 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
-from debug.sources.qemu_ending import NOT_STARTED
+from debug.sources.progress import WATCHED, Progress
+from debug.sources.qemu_process import find_program
 from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
@@ -69,17 +63,10 @@ SAMPLES = 3  # one may meet a CPU twice at the same place by chance
 SECOND_SAMPLE = 0.05  # seconds that the machine runs on to see which CPUs move
 FIRMWARE_TIME = 15.0  # seconds that a BIOS unknown to us may take
 MAX_FOREIGN_STOPS = 10_000  # breakpoints of the user's own that we step over
-MAX_CONFIG = 1 << 20
 
 _BREAKPOINT = re.compile(rb"^\([0-9]+\) (?:Breakpoint|Caught) ", re.MULTILINE)
+_PLACE = re.compile(rb"^\(([0-9]+)\) \[", re.MULTILINE)  # where a stopped CPU is
 _VERSION = re.compile(rb"Bochs x86 Emulator ([0-9][0-9A-Za-z.]{0,15})")
-
-
-@dataclass
-class _End:
-    ending: Ending
-    exit_code: Optional[int] = None
-    messages: tuple[str, ...] = ()
 
 
 class BochsMachine:
@@ -101,6 +88,7 @@ class BochsMachine:
         self._launch: Optional[Launch] = None
         self._command: list[str] = []
         self._config = ""
+        self._lines: list[str] = []  # all settings, in the order in which Bochs heeds them
         self._private = True  # the log and COM1 are ours to punch holes into
         self._signals = Signals()
         self._reader = LogReader()
@@ -131,10 +119,7 @@ class BochsMachine:
 
     def _start(self) -> None:
         options = self._options
-        bochs = shutil.which(self._argv[0]) if self._argv else None
-        if bochs is None:
-            name = self._argv[0] if self._argv else "bochs"
-            raise StartError(f"{name} is not installed; on Debian: apt-get install bochs bochs-sdl")
+        bochs = find_program(self._argv[0] if self._argv else "bochs", "bochs bochs-sdl")
         self._scratch = Scratch()
         directory = self._scratch.path
         self._private = options.keep_dir is None
@@ -146,13 +131,13 @@ class BochsMachine:
             options.keep_dir.mkdir(parents=True, exist_ok=True)
             directory = str(options.keep_dir.resolve())
         require_room(directory)
-        self._command = [os.path.abspath(bochs), *self._argv[1:]]
-        self._config = _read_config(self._argv)
+        self._command = [bochs, *self._argv[1:]]
+        self._config = read_config(self._argv)
         self._spawn(directory)
 
     def _spawn(self, directory: str, modules: Sequence[str] = MODULES) -> None:
         options = self._options
-        lines = [*self._config.splitlines(), *settings(self._command)]
+        lines = self._lines = [*self._config.splitlines(), *settings(self._command)]
         self._locks = Locks(lines, self._command)
         com1 = com1_file_of(lines)
         lost = com1 is not None and not os.path.isdir(os.path.dirname(com1) or ".")
@@ -189,6 +174,7 @@ class BochsMachine:
 
     def close(self) -> None:
         """End Bochs, remove the temporary files, restore the signal handlers.  May be repeated."""
+        self._signals.ignore()
         if self._memory is not None:
             self._memory.detach()
         self._end_process()
@@ -237,6 +223,24 @@ class BochsMachine:
         size = self._reader.result().memory
         return BochsMemory(self._process, size, None, self._scratch.path).read(physical, length)
 
+    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
+        """The CPUs whose loops get what they wait for, as the stopped machine runs on for a moment."""
+        process = self._process
+        assert process is not None, "not entered"
+        progress = Progress(words, self.read_memory)
+        until = time.monotonic() + WATCHED
+        try:
+            while progress.waiting and time.monotonic() < until:
+                run_a_moment(process, SECOND_SAMPLE, STOP_TIMEOUT)
+                if not process.stopped:
+                    return frozenset()
+                cpus = (read_cpu(process, word.cpu) for word in words)
+                shown = {cpu.index: cpu.registers for cpu in cpus if cpu is not None}
+                progress.look(shown, self.read_memory)
+        except DebuggerError:
+            return frozenset()
+        return progress.served
+
     def dump(self, path: Path) -> str:
         """Bochs can't."""
         return (
@@ -247,7 +251,7 @@ class BochsMachine:
     def look(self) -> Evidence:
         """The evidence in a stopped machine that hangs; it runs for a moment to see what moves."""
         assert self._process and self._output, "not entered"
-        end = _End(Ending.STOPPED, messages=("stopped on request",))
+        end = End(Ending.STOPPED, messages=("stopped on request",))
         return self._collect(end, self._process, self._output)
 
     # -- watching
@@ -257,28 +261,26 @@ class BochsMachine:
         assert self._process and self._output, "not entered"
         started = self._first_prompt()
         process, output = self._process, self._output
-        end = self._run(process, output) if started else self._not_started(process)
+        self._read_files(output)
+        if self._reader.unbuilt is not None:
+            process.end()
+            end = UNBUILT
+        else:
+            end = self._run(process, output) if started else self._not_started(process)
         began = time.monotonic()
         evidence = self._collect(end, process, output)
         self.collect_seconds = time.monotonic() - began
         return evidence
 
-    def _not_started(self, process: BochsProcess) -> _End:
+    def _not_started(self, process: BochsProcess) -> End:
         if process.exit_code() is not None or not process.talking:
-            end = self._gone(process)
-            refused = end.ending is Ending.EMULATOR_DIED and (end.exit_code or 0) > 0
-            first = f"Bochs {NOT_STARTED} it ended with code {end.exit_code}"
-            return replace(end, messages=(first, *end.messages[1:])) if refused else end
-        return _End(
-            Ending.EMULATOR_DIED,
-            messages=("Bochs's debugger did not answer: is it built with --enable-debugger?",),
-        )
+            return refused(self._gone(process))
+        return MUTE
 
-    def _run(self, process: BochsProcess, output: Output) -> _End:
+    def _run(self, process: BochsProcess, output: Output) -> End:
         self._began = time.monotonic()
         deadline = self._began + self._options.timeout
-        shown = process.stop_text.count(b"\n(") + process.stop_text.startswith(b"(")
-        self._cpus = max(1, shown)
+        self._cpus = max(1, len(set(_PLACE.findall(process.stop_text))))
         try:
             if self._options.on_start is not None:
                 self._options.on_start(self)
@@ -287,7 +289,7 @@ class BochsMachine:
         except DebuggerError as error:
             if process.exit_code() is not None:
                 return self._gone(process)
-            return _End(Ending.EMULATOR_DIED, messages=(str(error),))
+            return End(Ending.EMULATOR_DIED, messages=(str(error),))
 
     def _read_files(self, output: Output) -> None:
         assert self._log_file is not None
@@ -297,7 +299,7 @@ class BochsMachine:
             self._storm.feed(data)
         output.pump()
 
-    def _watch(self, process: BochsProcess, output: Output, deadline: float) -> _End:
+    def _watch(self, process: BochsProcess, output: Output, deadline: float) -> End:
         options = self._options
         idle = None if options.idle is None else IdleWatch(options.idle, options.quiet)
         foreign = 0
@@ -317,7 +319,7 @@ class BochsMachine:
                     if foreign > MAX_FOREIGN_STOPS:
                         going_on = None
                 if going_on is None:
-                    return _End(Ending.STOPPED, messages=("stopped at a breakpoint",))
+                    return End(Ending.STOPPED, messages=("stopped at a breakpoint",))
                 process.go(going_on)
                 if idle is not None:
                     idle.stopped()
@@ -344,37 +346,33 @@ class BochsMachine:
         """
         return self._reader.booted or time.monotonic() - self._began > FIRMWARE_TIME
 
-    def _asked_to_stop(self, output: Output, deadline: float) -> Optional[_End]:
+    def _asked_to_stop(self, output: Output, deadline: float) -> Optional[End]:
         options, reader = self._options, self._reader
-        if reader.death is not None:
-            return _End(Ending.TRIPLE_FAULT)
-        if reader.reset_seen:
-            return _End(Ending.RESET)
+        if (end := logged(reader)) is not None:
+            return end
         if reader.unbootable is not None:
-            return _End(Ending.EMULATOR_DIED, messages=("the BIOS found nothing to boot",))
+            return End(Ending.EMULATOR_DIED, messages=(NOTHING_TO_BOOT, *absent_media(self._lines)))
         if output.until_seen:
-            return _End(Ending.UNTIL)
+            return End(Ending.UNTIL)
         if options.stop_when is not None and options.stop_when():
-            return _End(Ending.STOPPED, messages=("stopped on request",))
+            return End(Ending.STOPPED, messages=("stopped on request",))
         if self._storm is not None and self._storm.rages(output.activity, time.monotonic()):
-            return _End(Ending.STOPPED, messages=(str(self._storm),))
+            return End(Ending.STOPPED, messages=(str(self._storm),))
         if self._signals.interrupted:
-            return _End(Ending.STOPPED, messages=(INTERRUPTED,))
+            return End(Ending.STOPPED, messages=(INTERRUPTED,))
         if time.monotonic() >= deadline:
-            return _End(Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",))
+            return End(Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",))
         return None
 
-    def _stopped(self, process: BochsProcess) -> Optional[_End]:
+    def _stopped(self, process: BochsProcess) -> Optional[End]:
         """Why the debugger took over by itself; None if it was a breakpoint."""
-        if self._reader.death is not None:
-            return _End(Ending.TRIPLE_FAULT)
-        if self._reader.reset_seen:
-            return _End(Ending.RESET)
+        if (end := logged(self._reader)) is not None:
+            return end
         if process.exit_code() is not None:
             return self._gone(process)
         return None
 
-    def _idle(self, process: BochsProcess, output: Output, idle: IdleWatch) -> Optional[_End]:
+    def _idle(self, process: BochsProcess, output: Output, idle: IdleWatch) -> Optional[End]:
         now = time.monotonic()
         if not idle.wants_sample(now, output.activity):
             return None
@@ -385,12 +383,12 @@ class BochsMachine:
             return None  # the loop sees it
         trees = sample(process, self._cpus)
         if trees and all(stuck_for_good(tree) for tree in trees.values()):
-            return _End(
+            return End(
                 Ending.STOPPED,
                 messages=("stopped: no CPU can go on: each is halted with interrupts off",),
             )
         if idle.sample(now, trees):
-            return _End(
+            return End(
                 Ending.STOPPED,
                 messages=(
                     f"stopped: nothing was written and no CPU changed a register "
@@ -400,22 +398,16 @@ class BochsMachine:
         process.go()
         return None
 
-    def _gone(self, process: BochsProcess) -> _End:
+    def _gone(self, process: BochsProcess) -> End:
         code = process.wait(EXIT_TIMEOUT)
         process.flush()
         assert self._output is not None
         self._read_files(self._output)
-        if self._reader.result().shutdown_port:
-            return _End(Ending.EXITED, code, ("the guest wrote Shutdown to port 0x8900",))
-        said = last_words(process.errors)
-        if code is None:
-            return _End(Ending.EMULATOR_DIED, messages=("Bochs closed its output", *said))
-        ended = f"by signal {-code}" if code < 0 else f"with code {code}"
-        return _End(Ending.EMULATOR_DIED, code, (f"Bochs ended {ended}", *said))
+        return gone(code, process.errors, self._reader.result().shutdown_port)
 
     # -- reading out
 
-    def _collect(self, end: _End, process: BochsProcess, output: Output) -> Evidence:
+    def _collect(self, end: End, process: BochsProcess, output: Output) -> Evidence:
         quiet = output.printed.quiet
         cpus: Optional[tuple[Cpu, ...]] = None
         pics: tuple[Pic, ...] = ()
@@ -428,7 +420,7 @@ class BochsMachine:
                     before = self._two_samples(process)
                     self._read_files(output)
                     if self._reader.death is not None:
-                        end, before = _End(Ending.TRIPLE_FAULT), {}
+                        end, before = End(Ending.TRIPLE_FAULT), {}
                 cpus, pics = read_cpus(process, self._cpus, before), read_pics(process)
                 io_apics = read_io_apics(process)
             except DebuggerError as error:
@@ -466,22 +458,3 @@ class BochsMachine:
             if not process.stopped or sample(process, self._cpus) != before:
                 break
         return before
-
-
-def _read_config(argv: Sequence[str]) -> str:
-    """The text of the configuration file; empty if there is none.  Raises CommandLineError."""
-    name = config_file(argv)
-    if name is None and "-n" in argv:
-        return ""
-    if name is None:
-        places = default_files(os.environ.get("HOME"))
-        name = next((place for place in places if os.path.isfile(place)), None)
-        if name is None:  # Bochs would ask what to do, and wait
-            raise CommandLineError(
-                "bochs finds no configuration file: expected -f FILE, or bochsrc in this directory"
-            )
-    try:
-        with open(name, "rb") as file:
-            return file.read(MAX_CONFIG).decode("utf-8", "replace")
-    except OSError as error:
-        raise CommandLineError(f"{name}: {error.strerror or error}") from None

@@ -149,6 +149,7 @@ class LogReader:
         self._booted: Optional[int] = None
         self._bios: Optional[int] = None  # the tick of the BIOS's last line in this boot
         self._panics: deque[str] = deque(maxlen=MAX_MESSAGES)
+        self._unbuilt: Optional[str] = None
         self._messages: deque[str] = deque(maxlen=MAX_MESSAGES)
         self._halted: dict[int, int] = {}
         self._rebooting = False  # what comes now is the firmware's again, and no part of the end
@@ -186,6 +187,11 @@ class LogReader:
             if text.startswith("BIOS:"):
                 return text
         return None
+
+    @property
+    def unbuilt(self) -> Optional[str]:
+        """What the machine lacks, where Bochs gave up putting it together, before its first tick."""
+        return self._unbuilt
 
     @property
     def lines(self) -> int:
@@ -294,6 +300,8 @@ class LogReader:
         elif not _THIRD.search(line.text):
             text = line.text.removeprefix(">>PANIC<<").strip()
             self._panics.append(_clean(f"{line.device}: {text}"))
+            if line.tick == 0 and self._unbuilt is None:
+                self._unbuilt = self._panics[-1]
 
     def _message(self, line: LogLine) -> None:
         text = _clean(f"{line.device}: {line.text}")

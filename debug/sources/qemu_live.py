@@ -19,23 +19,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Ending, Evidence, Memory, NoMemory, NoSymbols, Pic, Symbols
+from debug.evidence import Awaited, Ending, Evidence, Memory, NoMemory, NoSymbols, Pic, Symbols
 from debug.sources import qemu_evidence
 from debug.sources.command_line import Additions, Launch, plan
 from debug.sources.errors import StartError
 from debug.sources.keyboard import Keyboard
-from debug.sources.qemu_ending import BROKEN, End, gone, shut_down, unanswered
+from debug.sources.progress import WATCHED, Progress
+from debug.sources.qemu_ending import End, gone, shut_down, unanswered
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_idle import IdleWatch
 from debug.sources.qemu_log import QemuLog
 from debug.sources.qemu_memory import QemuMemory
+from debug.sources.qemu_moments import Moments
 from debug.sources.qemu_output import Output
 from debug.sources.qemu_process import Process, find_emulator, has_windows, log_items
 from debug.sources.qemu_readout import (
     MONITOR_TIMEOUT,
     CpuList,
     accelerator,
-    all_rest,
     awake_alone,
     cpu_list,
     logs_by_cpu,
@@ -43,7 +44,8 @@ from debug.sources.qemu_readout import (
     read_cpus,
     version_of,
 )
-from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent, QmpTimeout
+from debug.sources.qemu_text import parse_registers, split_cpus
+from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpTimeout
 from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
@@ -51,10 +53,9 @@ from debug.sources.watch import INTERRUPTED, Watch
 
 POLL = 0.01  # seconds between looks at what QEMU writes
 START_TIMEOUT = 30.0  # seconds for QEMU to greet: its host may be busy
+QUIT_TIMEOUT = 3.0  # seconds for QEMU to close its disk images
 CORE_TIMEOUT = 300.0  # seconds: a core is as large as the machine's memory
 PRELAUNCH_POLL = 0.1  # seconds between looks at a machine that a debugger will start
-SECOND_SAMPLE = 0.03  # seconds that a stopped machine runs between its last samples
-SAMPLES = 4  # one may meet a CPU twice at the same place by chance
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,13 @@ class QemuMachine:
         self._scratch: Optional[Scratch] = None
         self._process: Optional[Process] = None
         self._qmp: Optional[QmpClient] = None
+        self._moments: Optional[Moments] = None
         self._output: Optional[Output] = None
         self._memory: Optional[QemuMemory] = None
         self._launch: Optional[Launch] = None
         self._keyboard: Optional[Keyboard] = None
         self._signals = Signals()
         self._listed: CpuList = []
-        self._shutdown: Optional[QmpEvent] = None
-        self._panicked = self._stood = False
         self.directory: Optional[str] = None  # where the log and the consoles are meanwhile
         self.collect_seconds: Optional[float] = None  # from the end's notice to the evidence
 
@@ -148,10 +148,13 @@ class QemuMachine:
                 self._launch, options.keep_dir is None, options.on_output, options.until
             )
             self._qmp = QmpClient(ours, self._output.pump)
+            self._moments = Moments(self._qmp)
             self._process = Process(self._launch.argv, theirs, self._launch.stdio)
             self._output.process = self._process
             if self._process.stdin is not None:
-                self._keyboard = Keyboard(self._process.stdin, self._launch.signals)
+                self._keyboard = Keyboard(
+                    self._process.stdin, self._launch.signals, self._launch.ctrl_a
+                )
         finally:
             theirs.close()
             if self._qmp is None:
@@ -161,6 +164,19 @@ class QemuMachine:
 
     def close(self) -> None:
         """End QEMU, remove the temporary files, restore the signal handlers.  May be repeated."""
+        try:
+            self._quit()
+        finally:
+            self._end()
+
+    def _quit(self) -> None:
+        """Let QEMU go by itself: it writes its disk images' tables, and removes its sockets and its
+        PID file."""
+        if self._qmp is not None and self._process is not None and self._qmp.quit(QUIT_TIMEOUT):
+            self._process.wait(QUIT_TIMEOUT)
+
+    def _end(self) -> None:
+        self._signals.ignore()
         if self._memory is not None:
             self._memory.detach()
         if self._process is not None:
@@ -200,28 +216,46 @@ class QemuMachine:
             path.chmod(0o600)  # QEMU makes it read-only: its owner could not write the next one
         return f"{path} is the machine's core: lamppost explain {path}"
 
+    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
+        """The CPUs whose loops get what they wait for, as the paused machine runs on for a moment."""
+        moments, memory = self._moments, self._memory
+        assert moments is not None and memory is not None, "not entered"
+        progress = Progress(words, memory.now)
+        until = time.monotonic() + WATCHED
+        try:
+            while progress.waiting and time.monotonic() < until:
+                text = moments.later()
+                if not text:
+                    return frozenset()  # it ended meanwhile: that is another story
+                shown = {at: parse_registers(part)[0] for at, part in split_cpus(text).items()}
+                progress.look(shown, memory.now)
+        except QmpError:
+            return frozenset()
+        return progress.served
+
     # -- watching
 
     def observe(self) -> Evidence:
         """Let the machine run until it ends by itself or by the options, and read it out."""
-        assert self._qmp and self._output and self._process and self._launch, "not entered"
-        end = self._run(self._qmp, self._output, self._process, self._launch)
+        assert self._qmp and self._moments and self._output and self._process, "not entered"
+        end = self._run(self._qmp, self._moments, self._output, self._process)
         died_at = time.monotonic()
         evidence = self._collect(end)
         self.collect_seconds = time.monotonic() - died_at
         return evidence
 
-    def _run(self, qmp: QmpClient, output: Output, process: Process, launch: Launch) -> End:
+    def _run(self, qmp: QmpClient, moments: Moments, output: Output, process: Process) -> End:
+        assert self._launch is not None
         try:
             qmp.handshake(START_TIMEOUT)
             self._listed = cpu_list(qmp.command("query-cpus-fast"))
-            if launch.starts_itself:
+            if self._launch.starts_itself:
                 qmp.command("cont", timeout=MONITOR_TIMEOUT)
             else:
-                self._await_debugger(qmp, output)
+                self._await_debugger(moments, output)
             if self._options.on_running is not None:
                 self._options.on_running()
-            return self._watch(qmp, output, time.monotonic() + self._options.timeout)
+            return self._watch(moments, output, time.monotonic() + self._options.timeout)
         except QmpClosed:
             code = process.wait(5.0)
             output.pump()
@@ -233,29 +267,27 @@ class QemuMachine:
         except QmpError as error:
             return End(Ending.EMULATOR_DIED, messages=(str(error),), readable=False)
 
-    def _await_debugger(self, qmp: QmpClient, output: Output) -> None:
+    def _await_debugger(self, moments: Moments, output: Output) -> None:
         """The user said -S: somebody else lets it run, and no clock of ours runs until then."""
-        while not self._signals.interrupted:
-            status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
-            if not isinstance(status, dict) or status.get("status") != "prelaunch":
-                return
-            self._note(qmp.poll(PRELAUNCH_POLL))
+        while not self._signals.interrupted and moments.status() == "prelaunch":
+            moments.listen(PRELAUNCH_POLL)
             self._pump(output)
 
     def _pump(self, output: Output) -> None:
         output.pump()
         if self._keyboard is not None:
             self._keyboard.pump()
+            self._signals.interrupted |= self._keyboard.ended
 
-    def _watch(self, qmp: QmpClient, output: Output, deadline: float) -> End:
+    def _watch(self, moments: Moments, output: Output, deadline: float) -> End:
         options = self._options
         idle = IdleWatch(options.idle) if options.idle is not None else None
         while True:
-            self._note(qmp.poll(POLL))
+            moments.listen(POLL)
             self._pump(output)
-            if self._shutdown is not None:
-                return shut_down(self._shutdown.data, self._panicked)
-            if self._stood and (broken := self._broken(qmp)) is not None:
+            if moments.shutdown is not None:
+                return shut_down(moments.shutdown.data, moments.panicked)
+            if (broken := moments.broken()) is not None:
                 return broken
             if output.until_seen:
                 return End(Ending.UNTIL)
@@ -269,7 +301,7 @@ class QemuMachine:
                     Ending.STOPPED, messages=(f"stopped: the {options.timeout:g} s are over",)
                 )
             if idle is not None and idle.wants_sample(now, output.activity):
-                if idle.sample(now, self._glance(qmp)) and self._stands_still(qmp):
+                if idle.sample(now, moments.glance()) and moments.stands_still():
                     return End(
                         Ending.STOPPED,
                         messages=(
@@ -277,52 +309,6 @@ class QemuMachine:
                             f"for {options.idle:g} s",
                         ),
                     )
-
-    def _note(self, events: Sequence[QmpEvent]) -> None:
-        for event in events:
-            if event.name == "SHUTDOWN" and self._shutdown is None:
-                self._shutdown = event
-            elif event.name == "GUEST_PANICKED":
-                self._panicked = True
-            elif event.name == "STOP":
-                self._stood = True
-
-    def _broken(self, qmp: QmpClient) -> Optional[End]:
-        """Whether QEMU stopped the machine for a reason of its own, after an event STOP."""
-        self._stood = False
-        status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
-        why = BROKEN.get(str(status.get("status"))) if isinstance(status, dict) else None
-        return End(Ending.EMULATOR_DIED, messages=(why,)) if why is not None else None
-
-    def _glance(self, qmp: QmpClient) -> str:
-        """All registers of the running machine, about; empty when it is not running."""
-        status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
-        if not isinstance(status, dict) or not status.get("running"):
-            return ""
-        return qmp.monitor("info registers -a", MONITOR_TIMEOUT)
-
-    def _stands_still(self, qmp: QmpClient) -> bool:
-        """Whether two exact samples agree: a glance may show an old instruction pointer."""
-        first = self._sample(qmp)
-        self._run_a_moment(qmp)
-        return bool(first) and first == self._sample(qmp)
-
-    def _sample(self, qmp: QmpClient) -> str:
-        """All registers of one moment; empty when the machine is not running."""
-        status = qmp.command("query-status", timeout=MONITOR_TIMEOUT)
-        if not isinstance(status, dict) or not status.get("running"):
-            return ""
-        qmp.command("stop", timeout=MONITOR_TIMEOUT)
-        text = qmp.monitor("info registers -a", MONITOR_TIMEOUT)
-        self._note(qmp.poll())
-        if self._shutdown is None:
-            try:
-                qmp.command("cont", timeout=MONITOR_TIMEOUT)
-            except QmpClosed:
-                raise
-            except QmpError:
-                pass  # it shut down in between
-        return text
 
     # -- reading out
 
@@ -338,8 +324,7 @@ class QemuMachine:
         if not self._qmp.closed and end.readable:
             try:
                 running = end.ending in (Ending.STOPPED, Ending.UNTIL)
-                expected = end.ending is Ending.UNTIL
-                earlier = self._stop(self._qmp, expected) if running else []
+                earlier = self._stop(self._qmp, end.ending is Ending.UNTIL) if running else []
                 self._listed, states = read_cpus(self._qmp, earlier)
                 assert self._memory is not None
                 memory = self._memory
@@ -389,22 +374,12 @@ class QemuMachine:
         )
 
     def _stop(self, qmp: QmpClient, expected: bool) -> list[str]:
-        """Pause a running machine; all registers of some moments before, if it still ran then.
-
-        One moment is enough of CPUs that all rest, in a machine that came where it was `expected`.
-        """
-        samples: list[str] = []
-        for _ in range(SAMPLES):
-            sample = self._sample(qmp)
-            if not sample:
-                break
-            samples.append(sample)
-            self._run_a_moment(qmp)
-            if expected and all_rest(sample):
-                break
+        """Pause a running machine; all registers of some moments before, if it still ran then."""
+        assert self._moments is not None
+        samples = self._moments.samples(expected)
         if samples and (thread := self._alone(samples[-1])) is not None:
-            self._log_a_moment(qmp, thread)
-        qmp.command("stop", timeout=MONITOR_TIMEOUT)
+            self._log_a_moment(qmp, self._moments, thread)
+        self._moments.stop()
         return samples
 
     def _alone(self, sample: str) -> Optional[int]:
@@ -415,7 +390,7 @@ class QemuMachine:
         awake = awake_alone(sample)
         return next((thread for index, thread, _ in self._listed if index == awake), None)
 
-    def _log_a_moment(self, qmp: QmpClient, thread: int) -> None:
+    def _log_a_moment(self, qmp: QmpClient, moments: Moments, thread: int) -> None:
         """See whether a CPU that never rests takes the same exception or interrupt for ever."""
         assert self._output is not None
         name = f"{self.directory}/moment"
@@ -423,15 +398,10 @@ class QemuMachine:
             return
         qmp.monitor(f"logfile {name}", MONITOR_TIMEOUT)
         qmp.monitor("log int", MONITOR_TIMEOUT)
-        self._run_a_moment(qmp)
-        qmp.command("stop", timeout=MONITOR_TIMEOUT)
+        moments.run()
+        moments.stop()
         qmp.monitor("log none", MONITOR_TIMEOUT)
         self._output.follow(thread, name)
-
-    def _run_a_moment(self, qmp: QmpClient) -> None:
-        until = time.monotonic() + SECOND_SAMPLE
-        while (left := until - time.monotonic()) > 0 and self._shutdown is None:
-            self._note(qmp.poll(left))
 
     def _reset_or_death(self, logs: Mapping[int, QemuLog], accelerated: str) -> Ending:
         """QEMU gives both the same reason; only its log tells a triple fault from a reset."""

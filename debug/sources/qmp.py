@@ -57,6 +57,7 @@ class QmpClient:
         self._replies: deque[dict[str, Any]] = deque()
         self._next_id = 0
         self.closed = False
+        self._silent = False  # it left a command unanswered
         self.greeting: Mapping[str, Any] = {}
 
     def fileno(self) -> int:
@@ -104,6 +105,18 @@ class QmpClient:
             raise QmpError(f"{line}: the monitor answered with no text")
         return text
 
+    def quit(self, timeout: float) -> bool:
+        """Whether the peer was asked to end, and will; one that left a command unanswered is not."""
+        if not self.greeting or self.closed or self._silent:
+            return False
+        try:
+            self.command("quit", timeout=timeout)
+        except QmpClosed:
+            return True  # it did not wait to answer
+        except QmpError:
+            return False
+        return True
+
     def poll(self, timeout: float = 0.0) -> list[QmpEvent]:
         """The events that arrived, waiting up to `timeout` for the first.
 
@@ -138,6 +151,7 @@ class QmpClient:
     def _wait(self, deadline: float, what: str) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
+            self._silent = True
             raise QmpTimeout(f"QMP: {what} did not come in time")
         if self._pump:
             self._pump()

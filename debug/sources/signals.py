@@ -32,6 +32,11 @@ class Signals:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
 
+    def ignore(self) -> None:
+        """What comes from now on until `restore` does not disturb the tidying up, which ends soon."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
     def restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -332,3 +332,21 @@ class SentAstray(Finding):
         if self.truncated:
             return (f"{line}, where code is: the CPU went to its low half",)
         return (f"{line}: the CPU was sent there",)
+
+
+@dataclass(frozen=True)
+class HandedOver(Finding):
+    """The jump that leaves the trampoline's page leads, as memory is now, to what is no code."""
+
+    at: int  # linear address of the jump or call
+    text: str  # of that instruction
+    target: int
+    source: Optional[int]  # address of the word that the target was read from; None: no such word
+    there: str  # what the target holds
+
+    def sentences(self) -> tuple[str, ...]:
+        read = f", read at {self.source:#x}" if self.source is not None else ""
+        return (
+            f"`{self.text}` at {self.at:#x} leaves the trampoline for {self.target:#x}{read}",
+            f"at {self.target:#x} there is {self.there}, and the CPU went on from there",
+        )

@@ -18,8 +18,9 @@ from debug.explain.findings import (
     SipiMissing,
     SipiReceived,
     WaitingForSipi,
+    WaitsFor,
 )
-from debug.explain.findings.waits import NeverStarted
+from debug.explain.findings.waits import IpiLost, NeverStarted
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import NOT_UP, WAITED, Match, Place, Row, certain, likely, possible, words
@@ -96,6 +97,16 @@ def _nobody(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if explanation.status not in WAITED:
         return possible(nobody, waiting, cpu=waiting.cpu)
     return certain(nobody, waiting, cpu=waiting.cpu)
+
+
+def _lost(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    lost = explanation.first(IpiLost)
+    if lost is None or lost.off or explanation.status is not Status.HANG:
+        return None
+    wait = explanation.first(WaitsFor, lost.cpu)
+    if not lost.sure:
+        return replace(possible(lost, wait), order=-1)
+    return likely(lost, wait) if wait is not None else possible(lost)
 
 
 def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -192,6 +203,22 @@ ROWS = (
         ("AP0-02", "AP4-04", "AP0-20"),
         _nobody,
         ("ap-wrong-apic-id",),
+    ),
+    Row(
+        "interrupt-to-nobody",
+        "an interrupt for another CPU was sent where no CPU takes it",
+        Place.RUNNING,
+        ("IPI never arrives", "smp_call hangs", "logical destination mode", "LDR is 0"),
+        "a CPU waits, and the last IPI in its ICR names no other CPU: an APIC ID that none has, a bit that"
+        " is in no logical destination register, or itself",
+        "another CPU is named",
+        "in xAPIC mode the destination is bits 24 to 31 of ICR high, written before ICR low; with bit 11"
+        " of ICR low (logical) every CPU must have set its LDR and DFR",
+        "Determining IPI Destination",
+        chapters.WORKING,
+        ("AP4-12", "AP4-04"),
+        _lost,
+        over=("cpu-there-not-seen", "endless-loop", "flag-never-set", "cpus-wait-for-each-other"),
     ),
     Row(
         "init-hits-sender",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Evidence
@@ -11,10 +12,12 @@ from debug.explain.findings import (
     ConsoleSays,
     CpuDifference,
     FatalException,
+    HandedOver,
     MapDifference,
     NonCanonical,
     PageFault,
     Role,
+    SelectorFault,
     StackState,
     StageReached,
 )
@@ -85,6 +88,14 @@ def _field(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
                 text = f"RSP {fault.rsp or 0:#x} is {symbol}: code"
                 return certain(fault, state, extra=(text,))
     return None
+
+
+def _no_code(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """What happens there later may be any exception: the bytes were run as if they were code."""
+    found = explanation.first(HandedOver)
+    if found is None or not found.target or explanation.status is Status.HEALTHY:
+        return None
+    return replace(likely(found, *explanation.all(SelectorFault, found.cpu)[:1]), order=-1)
 
 
 def _direction(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -187,6 +198,26 @@ ROWS = (
         _field,
         ("ap-entry-from-stack-field", "ap-stack-from-entry-field"),
         over=("entry-unmapped", "write-to-read-only", "not-executable"),
+    ),
+    Row(
+        "entry-no-code",
+        "the trampoline jumps to an address that holds no code: the entry was read from the wrong"
+        " place, or is the image's start",
+        Place.LONG64,
+        ("AP jumps to the ELF header", "AP executes the Multiboot header", "AP entry is wrong"),
+        "the jump out of the trampoline's page, followed through registers and memory, leads to zeros, a"
+        " filler or an image's header, and the CPU is behind that",
+        "the address that the trampoline jumps to holds code",
+        "give the AP the address of its first function, not that of the image, and read it from the"
+        " field that the BSP wrote it to",
+        "Instruction Pointer",
+        chapters.INTO_C,
+        ("ENT-02", "ENT-07"),
+        _no_code,
+        over=(
+            *("executing-zeros", "executing-poison", "no-code-at-rip", "code-for-another-mode"),
+            *("gdt-base-wrong", "gdt-overwritten", "stack-cleared"),
+        ),
     ),
     Row(
         "direction-flag-set",

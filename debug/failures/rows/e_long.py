@@ -10,6 +10,7 @@ from debug.explain import stages as stage
 from debug.explain.findings import (
     FatalException,
     HaltedForever,
+    HandedOver,
     MapDifference,
     NonCanonical,
     PageFault,
@@ -47,6 +48,9 @@ def _entry_null(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     reached = explanation.first(StageReached, fault.cpu if fault is not None else None)
     if fault is not None and fault.address == 0:
         return certain(fault, explanation.first(CalledFrom, fault.cpu), reached)
+    handed = explanation.first(HandedOver)
+    if handed is not None and handed.target == 0 and explanation.status is not Status.HEALTHY:
+        return likely(handed)
     for other in explanation.all(FatalException):
         view = explanation.view(other.cpu)
         low = other.rip is not None and other.rip < 0x1000

@@ -37,3 +37,29 @@ def test_a_far_jump_into_the_gdt_was_taken_without_pe() -> None:
 
 def test_code_that_leaves_protected_mode_on_purpose_is_none() -> None:
     assert "protection-not-enabled" not in rows(INTO_32, INTO_16)
+
+
+def met_in_bios(interrupted_at: int, code: bytes, flags: int = 0x202) -> str:
+    """The state of a BSP met in the BIOS's handler, one word deep, of an interrupt of this code."""
+    machine = Machine()
+    machine.ending = Ending.STOPPED
+    machine.ram.write(interrupted_at - 1, code)
+    machine.ram.write(0x7BF8, struct.pack("<4H", 0, interrupted_at, 0, flags))
+    here = registers(
+        "real",
+        rip=0xFEA6,
+        rsp=0x7BF8,
+        cs=segment(0xF000, 0xF0000, 0xFFFF, 0x9B00),
+        ss=segment(0, 0, 0xFFFF, 0x9300),
+    )
+    machine.bsp = replace(machine.bsp, registers=here, halted=False, moved=True)
+    return diagnose(replace(machine.evidence(), cpus=(machine.bsp,))).explanation.headline
+
+
+def test_a_kernel_that_rests_while_the_bios_counts_ticks_is_no_firmware() -> None:
+    assert met_in_bios(0x7C1A, b"\xf4\xeb\xfd") == "healthy: 1 of 1 CPUs online"
+
+
+def test_what_calls_the_bios_or_can_not_be_interrupted_does_not_rest() -> None:
+    for found in (met_in_bios(0x7C1A, b"\x16\xeb\xfd"), met_in_bios(0x7C1A, b"\xf4", flags=2)):
+        assert "still in its firmware" in found

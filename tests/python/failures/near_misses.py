@@ -8,7 +8,8 @@ from tests.python.explain.test_clues import CASES as CLUES
 ELSEWHERE = {case.row for case in CLUES} | set(
     """
     ap-missing ap-started-twice block-taken cpu-there-not-seen cpu-without-long-mode cr3-misaligned
-    cr3-outside-memory direction-flag-set exception-without-idt far-jump-not-relocated gdt-overwritten
+    cr3-outside-memory direction-flag-set exception-without-idt entry-no-code far-jump-not-relocated
+    gdt-overwritten
     halted-on-purpose handler-unreachable idt-holds-no-gates image-partly-mapped init-after-sipi
     ipi-not-sent-by-apic iret-frame-shifted ist-shared kernel-not-reached la57-mismatch local-apic-unmapped lock-not-released
     long-segment-too-early parameter-field-mixed-up pcide-too-early reserved-bit-set sipi-vector-rom

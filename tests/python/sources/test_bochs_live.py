@@ -17,6 +17,7 @@ import pytest
 from debug.bochs.console import Console, Settings
 from debug.bochs.script import Breakpoint
 from debug.evidence import Ending, EventKind, Evidence
+from debug.report.diagnosis import diagnose
 from debug.sources.bochs_command_line import plan
 from debug.sources.bochs_live import BochsMachine, Options
 from debug.sources.bochs_process import BochsProcess
@@ -182,17 +183,52 @@ def test_until(tmp_path: Path) -> None:
 
 def test_nothing_to_boot(tmp_path: Path) -> None:
     argv = command(tmp_path, "spin")
-    argv[4] = "floppya: type=1_44, status=ejected"
+    argv[4] = "floppya: 1_44=gone.img, status=inserted"
     with BochsMachine(argv, Options(timeout=20)) as machine:
         evidence = machine.observe()
+        diagnosis = diagnose(evidence)
     assert evidence.ending is Ending.EMULATOR_DIED
     assert any("nothing to boot" in message for message in evidence.messages)
+    assert any("gone.img" in note for note in diagnosis.explanation.notes)
+    assert [cause.row.id for cause in diagnosis.causes] == ["kernel-not-reached"]
+    assert not diagnosis.explanation.chain
+
+
+@pytest.mark.parametrize(
+    "line", ("romimage: file=gone.bin", "ata0-master: type=disk, path=gone.bin, mode=flat")
+)
+def test_what_bochs_can_not_put_together_is_no_machine(tmp_path: Path, line: str) -> None:
+    with BochsMachine([*command(tmp_path, "halt"), line], Options(timeout=20)) as machine:
+        evidence = machine.observe()
+    assert not_started(evidence)
+    assert any("gone.bin" in message for message in evidence.messages)
+
+
+def test_a_kernel_that_rests_while_the_bios_counts_ticks_is_healthy(tmp_path: Path) -> None:
+    source = tmp_path / "rest.asm"
+    source.write_text("org 0x7c00\nsti\nrest: hlt\njmp rest\ntimes 510-($-$$) db 0\ndw 0xaa55\n")
+    argv = command(tmp_path, "halt")
+    image = tmp_path / "halt.img"
+    subprocess.run(["nasm", "-f", "bin", "-o", image, source], check=True)
+    with image.open("r+b") as file:
+        file.truncate(1440 << 10)
+    with BochsMachine(argv, Options(timeout=20)) as machine:
+        diagnosis = diagnose(machine.observe())
+    assert diagnosis.explanation.headline == "healthy: 1 of 1 CPUs online"
 
 
 def test_a_setting_that_bochs_refuses(tmp_path: Path) -> None:
     with BochsMachine([*command(tmp_path, "spin"), "nonsense: 1"], Options(idle=0.5)) as machine:
         evidence = machine.observe()
     assert any("nonsense" in message for message in evidence.messages)
+
+
+def test_a_breakpoint_of_the_users_own_is_no_cpu(tmp_path: Path) -> None:
+    (tmp_path / "commands").write_text("b 0x7c00\nc\n")
+    argv = [*command(tmp_path, "halt"), "-rc", str(tmp_path / "commands")]
+    with BochsMachine(argv, Options(timeout=20)) as machine:
+        evidence = machine.observe()
+    assert [cpu.index for cpu in evidence.cpus] == [0]
 
 
 def test_what_cannot_start(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from debug.sources.bochs_locks import Locks, images
+from debug.sources.bochs_locks import Locks, absent_media, images
 from debug.sources.errors import StartError
 
 
@@ -35,3 +35,17 @@ def test_a_lock_that_was_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="a.img.lock exists: another Bochs .* -unlock"):
         Locks(lines, ["bochs", "-q"])
     Locks(lines, ["bochs", "-q", "-unlock"])
+
+
+def test_media_that_are_missing_are_named(tmp_path: Path) -> None:
+    there = tmp_path / "there.img"
+    there.touch()
+    lines = [
+        f'floppya: 1_44="{there}", status=inserted',
+        "floppyb: 1_44=gone.img, status=inserted",
+        "ata0-master: type=cdrom, path=gone.iso, status=inserted",
+        "ata0-slave: type=cdrom, path=$HOME/x.iso, status=inserted",
+        "floppya: type=1_44, status=ejected",
+    ]
+    said = absent_media(lines)
+    assert [text.split(",")[0] for text in said] == ["gone.img", "gone.iso"]

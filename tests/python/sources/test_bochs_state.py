@@ -202,6 +202,11 @@ def test_what_cannot_be_observed(argv: list[str], directory: str) -> None:
         plan(argv, "", directory)
 
 
+def test_a_port_that_waits_for_a_caller_is_refused() -> None:
+    with pytest.raises(CommandLineError, match="com2: mode=socket-server holds the machine back"):
+        plan(["bochs"], "com2: enabled=1, mode=socket-server, dev=localhost:8888\n", "/tmp/d")
+
+
 STOP = """Next at t=73149505
 (0) [0x00000010d81b] 0008:ffffffff8010d81b (unk. ctxt): jz .+17  (0xffffffff8010d82e) ; 7411
 (1) Caught mode switch breakpoint switching to 'protected mode'

@@ -81,6 +81,25 @@ def test_silence_ends_at_the_deadline(pair: tuple[socket.socket, socket.socket])
     assert time.monotonic() - started < 2
 
 
+def test_who_left_a_command_unanswered_is_not_asked_to_go(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    asked: list[object] = []
+
+    def answer(request: dict[str, object]) -> bytes:
+        asked.append(request["execute"])
+        return b"" if request["execute"] == "stop" else reply(request, {})
+
+    serve(pair[1], answer)
+    client = QmpClient(pair[0])
+    client.handshake(2)
+    assert client.quit(2)
+    with pytest.raises(QmpTimeout):
+        client.command("stop", timeout=0.1)
+    assert not client.quit(2)
+    assert asked == ["qmp_capabilities", "quit", "stop"]
+
+
 def test_the_late_answer_to_another_command_is_not_ours(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
