@@ -14,7 +14,7 @@ from debug.cli.show import add_report_options, show
 from debug.cli.symbol_check import compared
 from debug.pictures.easel import Easel
 from debug.report.diagnosis import diagnose
-from debug.sources.errors import CommandLineError, StartError
+from debug.sources.errors import CommandLineError, MissingProgram, StartError
 from debug.sources.gdb_remote import Remote
 from debug.stages.elf import own_table
 from debug.stages.gather import stages_of
@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     except CommandLineError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     except StartError as error:
-        code = ExitCode.MISSING_TOOL if "not installed" in str(error) else ExitCode.BAD_INPUT
+        lacking = isinstance(error, MissingProgram)
+        code = ExitCode.MISSING_TOOL if lacking else ExitCode.BAD_INPUT
         raise CommandError(str(error), code) from error
     return show(diagnosis, options)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Mapping, Protocol, Sequence
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
-from debug.evidence import Evidence, Symbols
+from debug.evidence import Awaited, Evidence, Symbols
 from debug.sources.watch import Watch
 
 QEMU = ("qemu-system-x86_64", "qemu-system-i386")
@@ -37,6 +38,9 @@ class Machine(Protocol):
     def observe(self) -> Evidence:
         """Let it run to its end and read it out."""
 
+    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
+        """The CPUs whose loops get what they wait for, as the machine runs on for a moment."""
+
     def dump(self, path: Path) -> str:
         """Write a core of the paused machine; what became of that, in one sentence."""
 
@@ -49,7 +53,9 @@ def machine_for(
     log: QEMU logs exceptions and IPIs; Bochs always does.
     """
     name = Path(argv[0]).name if argv else ""
-    if name in QEMU:
+    if argv and not _is_emulator(name):
+        name = _linked(argv[0]) or name
+    if name.startswith(QEMU):
         from debug.sources import qemu_live
 
         return qemu_live.QemuMachine(
@@ -66,7 +72,15 @@ def machine_for(
 
 
 def _is_emulator(name: str) -> bool:
-    return name in QEMU or name.startswith("bochs")
+    """By the name alone; a version may stand behind it."""
+    return name.startswith((*QEMU, "bochs"))
+
+
+def _linked(program: str) -> str:
+    """The name of the emulator that a symbolic link of another name leads to, as `kvm` does; or ""."""
+    path = shutil.which(program)
+    name = Path(path).resolve().name if path is not None else ""
+    return name if _is_emulator(name) else ""
 
 
 def _stranger(name: str, arguments: Sequence[str]) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from typing import Iterable, Sequence
 
@@ -18,7 +17,6 @@ from debug.explain.model import EMULATOR_SAYS
 from debug.failures.row import Cause, Certainty, Place
 from debug.pictures.easel import Easel
 from debug.report.diagnosis import Diagnosis, diagnose
-from debug.report.machine import bad_input
 from debug.sources.elf_symbols import ElfFile, ElfSymbols, SymbolError
 from debug.sources.files import FileError, FileReader
 from debug.sources.kinds import Kind
@@ -73,10 +71,7 @@ def run(options: argparse.Namespace) -> int:
             Easel(options.picture).paint(diagnosis)
             return show(diagnosis, options)
     except FileError as error:
-        if not options.json:
-            raise CommandError(str(error)) from error
-        print(json.dumps(bad_input(str(error)), indent=2))
-        return ExitCode.BAD_INPUT
+        raise CommandError(str(error)) from error
 
 
 def decode_stages(chunks: Iterable[bytes]) -> tuple[tuple[StageEvent, ...], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Callable
+from typing import Callable, Optional
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
@@ -20,17 +20,20 @@ PACKAGES = {
 }
 
 
-def guarded(action: Callable[[], int]) -> int:
-    """Run a command; its exit code, or that of the error that ended it."""
+def guarded(action: Callable[[], int], tell: Optional[Callable[[str], None]] = None) -> int:
+    """Run a command; its exit code, or that of the error that ended it.
+
+    tell: is given the message of that error, which goes to standard error in any case.
+    """
     try:
         code = action()
         sys.stdout.flush()
         return int(code)
     except CommandError as error:
-        _complain(str(error))
+        _complain(str(error), tell)
         return error.code
     except ModuleNotFoundError as error:
-        _complain(_missing(error))
+        _complain(_missing(error), tell)
         return ExitCode.MISSING_TOOL
     except BrokenPipeError:
         # Whatever is still buffered has no reader: let the flush at exit go nowhere.
@@ -40,8 +43,10 @@ def guarded(action: Callable[[], int]) -> int:
         return ExitCode.INTERRUPTED
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, tell: Optional[Callable[[str], None]]) -> None:
     print(f"lamppost: {message}", file=sys.stderr)
+    if tell is not None:
+        tell(message)
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -15,9 +15,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import json
 import sys
-from typing import TYPE_CHECKING, Collection, NamedTuple, Optional, Protocol, Sequence, cast
+from typing import (
+    TYPE_CHECKING,
+    Collection,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Protocol,
+    Sequence,
+    cast,
+)
 
+from debug.cli.errors import CommandError
 from debug.cli.exit_codes import MEANING, ExitCode
 from debug.cli.guard import guarded
 
@@ -46,6 +57,9 @@ COMMANDS = (
 )
 
 
+_REPORTING = frozenset(("run", "explain", "attach"))
+
+
 class CommandModule(Protocol):
     """What a subcommand's module offers."""
 
@@ -56,6 +70,14 @@ class CommandModule(Protocol):
         ...
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors are those of every command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise CommandError(message, ExitCode.USAGE)
+
+
 def available() -> tuple[Command, ...]:
     """The commands whose module exists."""
     return tuple(c for c in COMMANDS if importlib.util.find_spec(f"debug.cli.{c.module}"))
@@ -64,7 +86,7 @@ def available() -> tuple[Command, ...]:
 def _parser(commands: Sequence[Command], chosen: Collection[str]) -> argparse.ArgumentParser:
     """The whole command line; only the chosen commands' modules are imported."""
     codes = "\n".join(f"  {code.value:>3}  {MEANING[code]}" for code in ExitCode)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lamppost",
         description="Why did this CPU die? Watches x86 machines boot and names the cause.",
         epilog=f"exit codes:\n{codes}\n\n`lamppost COMMAND --help` describes a command.",
@@ -118,5 +140,18 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Entry point: the exit code.  Argparse exits by itself on usage errors (2) and --help (0)."""
-    return guarded(lambda: _dispatch(sys.argv[1:] if arguments is None else arguments))
+    """Entry point: the exit code.  Argparse exits by itself on --help."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return guarded(lambda: _dispatch(words), _as_report if _wants_report(words) else None)
+
+
+def _wants_report(words: Sequence[str]) -> bool:
+    """Whether a program reads what is printed, and expects the object that reports are."""
+    own = words[: words.index("--")] if "--" in words else words
+    return "--json" in own and not _REPORTING.isdisjoint(_chosen(own))
+
+
+def _as_report(message: str) -> None:
+    from debug.report.machine import bad_input
+
+    print(json.dumps(bad_input("; ".join(map(str.strip, message.splitlines()))), indent=2))

@@ -18,7 +18,7 @@ from debug.cli.emulator import machine_for
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.evidence import Ending, NoSymbols
-from debug.sources.errors import CommandLineError, StartError
+from debug.sources.errors import CommandLineError, MissingProgram, StartError
 from debug.sources.qemu_ending import not_started
 from debug.sources.qemu_evidence import NO_LOG
 from debug.sources.watch import INTERRUPTED, Watch
@@ -196,6 +196,7 @@ def _once(
         with machine_for(argv, watched, symbols or NoSymbols(), log, scratch_disks) as machine:
             evidence = machine.observe()
             from debug.cli.symbol_check import compared
+            from debug.explain.waiting import awaited
             from debug.report.diagnosis import diagnose
             from debug.stages.elf import own_table
             from debug.stages.gather import stages_of
@@ -207,7 +208,12 @@ def _once(
                 expected_cpus=wishes.cpus,
                 unseen=_unseen(wishes.until, evidence.ending, machine.streams),
             )
-            diagnosis = _noted(diagnose(evidence), *machine.overruled)
+            diagnosis = diagnose(evidence)
+            if (words := awaited(diagnosis.explanation)) and evidence.ending is Ending.STOPPED:
+                if served := machine.served(words):
+                    cpus = (replace(cpu, served=cpu.index in served) for cpu in evidence.cpus)
+                    diagnosis = diagnose(replace(evidence, cpus=tuple(cpus)))
+            diagnosis = _noted(diagnosis, *machine.overruled)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))
             if wishes.look is not None:
@@ -216,5 +222,6 @@ def _once(
                 return _Run(diagnosis, (machine.dump(wishes.core),))
             return _Run(diagnosis)
     except (CommandLineError, StartError) as error:
-        code = ExitCode.MISSING_TOOL if "not installed" in str(error) else ExitCode.BAD_INPUT
+        lacking = isinstance(error, MissingProgram)
+        code = ExitCode.MISSING_TOOL if lacking else ExitCode.BAD_INPUT
         raise CommandError(str(error), code) from error

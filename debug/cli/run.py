@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import tempfile
@@ -119,17 +118,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code: the verdict's."""
-    try:
-        return _run(options)
-    except CommandError as error:
-        if options.json:
-            from debug.report.machine import bad_input
-
-            print(json.dumps(bad_input(str(error)), indent=2))
-        raise
-
-
-def _run(options: argparse.Namespace) -> int:
     argv = options.command_line
     if argv and argv[0] == "--":
         argv = argv[1:]

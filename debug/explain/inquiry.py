@@ -29,6 +29,7 @@ from debug.explain import (
     real_mode,
     state,
     trampoline_page,
+    unanswered,
     unstarted,
     waiting,
     written_end,
@@ -106,6 +107,8 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += conduct.findings(machine, views)
     found += waiting.findings(machine, views)
     found += counting.findings(machine, views, found)
+    found += counting.lacking(machine, views, found)
+    found += unanswered.findings(machine, views)
     found += unstarted.findings(machine, views, found)
     found += ports.findings(machine, views)
     found += firmware.findings(machine)

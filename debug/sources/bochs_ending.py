@@ -57,7 +57,7 @@ def gone(code: Optional[int], errors: bytes, shutdown_port: bool) -> End:
 
 def refused(end: End) -> End:
     """The end of a Bochs that never came to its first prompt."""
-    if end.ending is not Ending.EMULATOR_DIED or (end.exit_code or 0) <= 0:
+    if end.ending is not Ending.EMULATOR_DIED or end.exit_code is None or end.exit_code < 0:
         return end
     first = f"Bochs {NOT_STARTED} it ended with code {end.exit_code}"
     return replace(end, messages=(first, *end.messages[1:]))

@@ -29,6 +29,7 @@ _REFUSED = {
 }
 _SERVER = re.compile(r",server(=on)?(,|$)")
 _NO_WAIT = re.compile(r",(wait=off|nowait)(,|$)")
+_MONITORS = frozenset(("monitor", "mon", "qmp", "qmp-pretty"))
 _WINDOWS = frozenset(("gtk", "sdl", "curses", "cocoa"))
 _DISPLAYS = {"display", "nographic", "vnc", "curses", "sdl", "spice", "gtk"}
 
@@ -40,12 +41,14 @@ class Found:
     options: frozenset[str]  # names without dashes
     log_items: tuple[str, ...] = ()  # of the last -d
     log_file: Optional[str] = None  # of the last -D
-    serial: Optional[str] = None  # the first -serial
+    serial: Optional[str] = None  # the first -serial, or "device" for -device isa-serial
     debugcon: Optional[str] = None  # -debugcon, or "device" for -device isa-debugcon
     stopped: bool = False  # -S: somebody else will let it run
     stdio: bool = False  # a serial port, a console or a monitor is on standard input and output
     signals: bool = True  # Ctrl-C is not for the guest
+    ctrl_a: bool = False  # Ctrl-A X ends the machine
     windows: bool = False  # the user asked for a window, or for the terminal as a screen
+    terminal: tuple[str, ...] = ()  # options: what goes there by itself
     notes: tuple[str, ...] = ()  # what we overrule
 
 
@@ -84,6 +87,7 @@ class Launch:
     logged: bool = True  # exceptions are in a log
     stdio: bool = False  # it reads standard input
     signals: bool = True
+    ctrl_a: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -116,6 +120,8 @@ def scan(argv: Sequence[str]) -> Found:
             windows = windows or value.split(",")[0] in _WINDOWS
         elif name == "action":
             actions += value.split(",")
+        elif name == "device" and value.split(",")[0] == "isa-serial":
+            serial = serial or "device"  # one more of ours would take COM1 from it
         elif name == "device" and value.split(",")[0] == "isa-debugcon":
             if "iobase" not in value or "iobase=0xe9" in value.lower():
                 debugcon = "device"
@@ -130,9 +136,10 @@ def scan(argv: Sequence[str]) -> Found:
     for option, why in _REFUSED.items():
         if option in names:
             raise CommandLineError(f"-{option} {why}: leave it out")
-    if "nographic" in names and serial is None:
-        serial = "mon:stdio"
-        stdio.append(serial)
+    terminal = _without_graphics(names, serial)
+    stdio += terminal[1::2]
+    if terminal[:1] == ("-serial",):
+        serial = terminal[1]
     return Found(
         frozenset(names),
         items,
@@ -142,9 +149,24 @@ def scan(argv: Sequence[str]) -> Found:
         "S" in names,
         bool(stdio),
         not any(value.startswith("mon:") or "signal=off" in value for value in stdio),
+        "echr" not in names and any(value.startswith("mon:") for value in stdio),
         windows or bool(names & _WINDOWS),
+        terminal,
         _overruled(actions, items, log_file),
     )
+
+
+def _without_graphics(names: set[str], serial: Optional[str]) -> tuple[str, ...]:
+    """The options for what QEMU puts on the terminal by itself for -nographic.
+
+    It does not where it is given a monitor, and ours is one.
+    """
+    if "nographic" not in names or "nodefaults" in names:
+        return ()
+    monitor = not names & _MONITORS
+    if serial is None:
+        return ("-serial", "mon:stdio" if monitor else "stdio")
+    return ("-monitor", "stdio") if monitor else ()
 
 
 def _overruled(
@@ -181,6 +203,7 @@ def plan(argv: Sequence[str], add: Additions) -> Launch:
         *("-chardev", f"socket,id=lamppost-qmp,fd={add.qmp_fd}"),
         *("-mon", "chardev=lamppost-qmp,mode=control"),
         *("-action", "reboot=shutdown,shutdown=pause"),
+        *found.terminal,
     ]
     if not found.stopped:
         extra.append("-S")  # until QMP is there: no event is lost
@@ -235,5 +258,6 @@ def plan(argv: Sequence[str], add: Additions) -> Launch:
         logged=logged,
         stdio=found.stdio,
         signals=found.signals,
+        ctrl_a=found.ctrl_a,
         notes=found.notes,
     )

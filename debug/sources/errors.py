@@ -10,3 +10,7 @@ class CommandLineError(Exception):
 
 class StartError(Exception):
     """The emulator can't be run."""
+
+
+class MissingProgram(StartError):
+    """It is not installed, or not where the command line says."""

@@ -60,6 +60,8 @@ class FileReader:
         try:
             stream = self._stream(path)
             head = _fill(stream, CHUNK)
+            if len(head) == CHUNK and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                raise FileError(f"{name}: a device that does not end; {_EXPECTED}")
             if (packing := kinds.packed(head)) is not None:
                 what, command = packing
                 file = "FILE" if path == "-" else shlex.quote(path)

@@ -37,7 +37,7 @@ from debug.evidence import (
     Symbols,
 )
 from debug.sources import qemu_evidence
-from debug.sources.errors import CommandLineError, StartError
+from debug.sources.errors import CommandLineError, MissingProgram, StartError
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_text import parse_lapic
 
@@ -213,7 +213,7 @@ class Remote:
     def _start(self) -> None:
         gdb = shutil.which("gdb")
         if gdb is None:
-            raise StartError("gdb is not installed; on Debian: apt-get install gdb")
+            raise MissingProgram("gdb is not installed; on Debian: apt-get install gdb")
         theirs, self._ask_fd = os.pipe()
         self._answer_fd, answers = os.pipe()
         self._errors = tempfile.TemporaryFile()

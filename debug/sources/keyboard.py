@@ -12,6 +12,7 @@ import termios
 from typing import Any, Optional
 
 STDIN = 0
+_CTRL_A, _QUIT = 1, ord("x")
 _CHUNK = 4096
 _MAX_HELD = 64 << 10  # bytes that the guest has not read yet
 
@@ -20,9 +21,13 @@ class Keyboard:
     """Passes standard input on to the descriptor `pipe`, which it owns.
 
     `signals`: Ctrl-C stays ours; else it goes to the guest, as with QEMU's `mon:stdio`.
+    `ctrl_a`: Ctrl-A X, by which QEMU would be gone with all that there is to read, only sets `ended`.
     """
 
-    def __init__(self, pipe: int, signals: bool) -> None:
+    def __init__(self, pipe: int, signals: bool, ctrl_a: bool = False) -> None:
+        self.ended = False
+        self._ctrl_a = ctrl_a
+        self._escaped = False  # Ctrl-A came last
         self._pipe: Optional[int] = pipe
         os.set_blocking(pipe, False)
         self._held = b""
@@ -40,7 +45,7 @@ class Keyboard:
                 if select.select([STDIN], [], [], 0)[0]:
                     data = os.read(STDIN, _CHUNK)
                     self._open = bool(data)
-                    self._held += data
+                    self._held += self._unended(data)
             if self._held:
                 self._held = self._held[os.write(self._pipe, self._held) :]
         except BlockingIOError:
@@ -50,6 +55,15 @@ class Keyboard:
         if not self._open and not self._held:
             os.close(self._pipe)
             self._pipe = None
+
+    def _unended(self, data: bytes) -> bytes:
+        """What of the keys is QEMU's: those before Ctrl-A X."""
+        for place, key in enumerate(data if self._ctrl_a else b""):
+            if self._escaped and key == _QUIT:
+                self.ended = True
+                return data[:place]
+            self._escaped = key == _CTRL_A and not self._escaped
+        return data
 
     def close(self) -> None:
         """Give the terminal back as it was.  May be repeated."""

@@ -55,8 +55,10 @@ UNANSWERED = (
 
 def unanswered(what: str, started: bool) -> End:
     """Its monitor said nothing in time: `what` is missing.  `started`: it showed a machine before."""
-    ending = Ending.STOPPED if started else Ending.EMULATOR_DIED
-    return End(ending, messages=(UNANSWERED if started else what, what), readable=False)
+    if started:
+        return End(Ending.STOPPED, messages=(UNANSWERED, what), readable=False)
+    messages = (f"QEMU {NOT_STARTED} it runs and does not greet as QEMU does", what)
+    return End(Ending.EMULATOR_DIED, messages=messages, readable=False)
 
 
 def gone(

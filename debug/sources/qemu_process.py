@@ -13,17 +13,26 @@ import subprocess
 import time
 from typing import Callable, Optional, Sequence
 
-from debug.sources.errors import StartError
+from debug.sources.errors import MissingProgram, StartError
 
 _PR_SET_PDEATHSIG = 1
 
 
 def find_emulator(name: str) -> str:
     """The absolute path of the emulator.  Raises StartError."""
+    return find_program(name, "qemu-system-x86")
+
+
+def find_program(name: str, packages: str) -> str:
+    """The absolute path of a program.  Raises StartError, with Debian's packages that have it."""
     path = shutil.which(name)
-    if path is None:
-        raise StartError(f"{name} is not installed; on Debian: apt-get install qemu-system-x86")
-    return os.path.abspath(path)
+    if path is not None:
+        return os.path.abspath(path)
+    if os.path.isfile(name) and "/" in name:
+        raise StartError(f"{name} can't be executed: expected a program")
+    if "/" in name:
+        raise MissingProgram(f"{name} is not there: expected a program")
+    raise MissingProgram(f"{name} is not installed; on Debian: apt-get install {packages}")
 
 
 def log_items(emulator: str) -> frozenset[str]:
@@ -85,7 +94,8 @@ class Process:
                 preexec_fn=_die_with_parent(libc, os.getpid()),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise StartError(f"{argv[0]}: {error}") from None
+            why = error.strerror if isinstance(error, OSError) else None
+            raise StartError(f"{argv[0]}: {why or error}") from None
         if self._child.stdin is not None:
             self.stdin = os.dup(self._child.stdin.fileno())
             self._child.stdin.close()

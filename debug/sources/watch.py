@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-INTERRUPTED = "stopped by Ctrl-C"  # among the messages of an observation that the user ended
+INTERRUPTED = "stopped by the user"  # among the messages of an observation that the user ended
 
 
 @dataclass(frozen=True)

@@ -287,6 +287,28 @@ def test_what_is_no_evidence_is_said(
     assert (code, report["status"]) == (ExitCode.BAD_INPUT, "bad-input")
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["explain", "--json"], "FILE"),
+        (["explain", "--json", "--cpus", "0", "x"], "--cpus"),
+        (["explain", "--json", "--elf", "no-such-file", "x"], "no-such-file"),
+        (["explain", "--json", "/dev/zero"], "a device that does not end"),
+        (["attach", "--json", "nothing"], "is no stub"),
+        (["run", "--json", "--until", "(", "--", "x"], "no regular expression"),
+        (["run", "--no-such-option", "--json"], "--no-such-option"),
+    ],
+)
+def test_whoever_asked_for_json_gets_it_of_an_error_too(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    code = main(words)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["status"] == "bad-input" and said in found["headline"] and said in err
+    assert code in (2, 16)
+
+
 def test_what_can_not_be_opened_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
         assert main(["explain", str(path)]) == ExitCode.BAD_INPUT

@@ -108,8 +108,9 @@ def test_the_users_own_options_are_kept_and_the_verdict_is_the_same(
         (["qemu-system-x86_64", "-runas", "nobody"], 16, "-runas takes the right"),
         (["true"], 2, "true is neither QEMU"),
         ([], 2, "no emulator to run"),
-        (["./qemu-system-x86_64"], 3, "is not installed"),
-        (["./bochs"], 3, "is not installed"),
+        (["./qemu-system-x86_64"], 3, "is not there"),
+        (["./bochs"], 3, "is not there"),
+        (["bochs-9.9"], 3, "is not installed"),
         (["qemu-system-x86_64", "-kernel", "no-such-file"], 16, "no-such-file"),
         (["qemu-system-x86_64", "-hda", "no-such-file"], 16, "no-such-file"),
         (["qemu-system-x86_64", "-no-such-option"], 16, "no-such-option"),
@@ -135,6 +136,36 @@ def test_a_program_that_only_has_the_name(scene: Scene) -> None:
     done = scene.run("--", str(program))
     assert done.returncode == ExitCode.BAD_INPUT
     assert b"did not greet as QEMU does" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name, lines, code, said",
+    [
+        ("bochs", "#!/bin/sh\nexit 0\n", 16, "Bochs did not start a machine"),
+        ("qemu-system-x86_64", "no program\n", 16, "qemu-system-x86_64: Exec format error"),
+        ("qemu-system-i386-9.9", "#!/bin/sh\nexit 0\n", 16, "QEMU did not start a machine"),
+    ],
+)
+def test_other_programs_with_the_name(
+    scene: Scene, name: str, lines: str, code: int, said: str
+) -> None:
+    program = scene.folder / name
+    program.write_text(lines, encoding="ascii")
+    (scene.folder / "bochsrc").touch()
+    done = scene.run("--", f"./{name}")
+    assert done.returncode == 16 and b"can't be executed" in done.stderr
+    program.chmod(0o755)
+    done = scene.run("--", f"./{name}")
+    assert (done.returncode, said in done.stderr.decode()) == (code, True), done.stderr
+
+
+def test_a_link_of_another_name_is_the_emulator(scene: Scene) -> None:
+    image = boot_sector(scene.folder, "real.asm", f"GUEST={TRIPLE}")
+    emulator = shutil.which("qemu-system-x86_64")
+    assert emulator is not None
+    (scene.folder / "mine").symlink_to(emulator)
+    report = scene.report("--", "./mine", *qemu(image)[1:])
+    assert report["status"] == "triple-fault"
 
 
 @pytest.mark.parametrize("words", [["--cpus", "0"], ["--timeout", "-1"], ["--until", "("]])

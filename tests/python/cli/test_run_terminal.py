@@ -112,6 +112,19 @@ def test_with_mon_stdio_ctrl_c_goes_to_the_guest(
     assert terminal.end() == ExitCode.HEALTHY
 
 
+def test_with_nographic_the_monitor_is_there_and_ctrl_a_x_ends_with_a_report(
+    image: Path, opened: Callable[..., Terminal]
+) -> None:
+    terminal = opened(*qemu(image, "-nographic"))
+    terminal.until(b"ready")
+    terminal.type(b"\x01c")
+    terminal.until(b"(qemu)")
+    terminal.type(b"\x01")
+    terminal.type(b"x")
+    assert terminal.end() == ExitCode.INTERRUPTED
+    assert b"CPU 0" in terminal.said or b"healthy" in terminal.said
+
+
 def test_a_machine_at_a_terminal_is_not_stopped_for_being_idle(
     image: Path, opened: Callable[..., Terminal]
 ) -> None:

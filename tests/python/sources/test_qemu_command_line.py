@@ -37,13 +37,33 @@ def test_the_users_words_come_first_and_unchanged() -> None:
         (["-nic", "user"], "-nic"),
         (["-netdev", "user,id=n"], "-nic"),
         (["--serial", "stdio"], "-serial"),
-        (["-nographic"], "-serial"),
+        (["-device", "isa-serial,chardev=c"], "-serial"),
+        (["-nographic", "-nodefaults"], "-serial"),
+        (["-nographic", "-nodefaults"], "-monitor"),
+        (["-nographic", "-serial", "null", "-qmp", "stdio"], "-monitor"),
         (["-nodefaults"], "-serial"),
     ],
 )
 def test_what_the_user_chose_is_not_chosen_again(words: list[str], option: str) -> None:
     launched = launch(*words)
     assert option not in launched.argv[1 + len(words) :]
+
+
+@pytest.mark.parametrize(
+    "words, option, chosen, signals",
+    [
+        ([], "-serial", "mon:stdio", False),
+        (["-qmp", "unix:q,server=on,wait=off"], "-serial", "stdio", True),
+        (["-serial", "file:x"], "-monitor", "stdio", True),
+    ],
+)
+def test_nographic_has_on_the_terminal_what_qemu_puts_there(
+    words: list[str], option: str, chosen: str, signals: bool
+) -> None:
+    """QEMU does not by itself: it is given a monitor, ours."""
+    launched = launch("-nographic", *words)
+    assert after(launched, option)[-1] == chosen
+    assert launched.stdio and launched.signals is signals
 
 
 def test_consoles_go_to_private_files_unless_the_user_has_them() -> None:
