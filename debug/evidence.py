@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Mapping, Optional, Protocol
+from typing import Mapping, NamedTuple, Optional, Protocol
 
 from debug.stages.model import StageTable
 
@@ -127,6 +127,9 @@ class LocalApic:
     lvt: Mapping[str, int] = field(default_factory=dict)  # timer lint0 lint1 error …
     timer_initial: Optional[int] = None
     timer_current: Optional[int] = None
+    tpr: Optional[int] = None  # task priority
+    ldr: Optional[int] = None  # the logical ID alone: 8 bits in xAPIC mode
+    dfr: Optional[int] = None  # bits 31:28: 15 for the flat model, 0 for clusters
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,18 @@ class Cpu:
     apic: Optional[LocalApic] = None
     executed: Optional[bool] = None  # False: it never fetched an instruction after its SIPI
     moved: Optional[bool] = None  # RIP differed between two samples; None: sampled once
+    served: bool = False  # what its loop waits for was written while it was watched for that
     long_mode: Optional[bool] = None  # whether this CPU model has it (CPUID 80000001H EDX bit 29)
+
+
+class Awaited(NamedTuple):
+    """The word that a CPU's loop reads again and again, and how to know the CPU when it is back."""
+
+    cpu: int
+    physical: int
+    size: int  # bytes
+    loop: range  # of its instruction pointer
+    kept: tuple[tuple[str, int], ...]  # registers that the loop does not write
 
 
 class EventKind(Enum):

@@ -87,7 +87,7 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         return _noted(first, f"a second run, with a log, failed: {error}")
     if second.status == HEALTHY and first.status == HEALTHY:
         return _noted(second, f"{SECOND} is what this report shows: it saw no CPU die or give up")
-    if second.status == HEALTHY and _same_end(first, second):
+    if second.status == HEALTHY and (_same_end(first, second) or _undecided(first)):
         return _noted(second, f"{SECOND} is what this report shows: it saw the CPUs at work")
     if second.status == HEALTHY or _ended_early(second):
         return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
@@ -147,6 +147,12 @@ def _ended_early(second: Diagnosis) -> bool:
     return evidence.ending is Ending.EMULATOR_DIED or INTERRUPTED in evidence.messages
 
 
+def _undecided(first: Diagnosis) -> bool:
+    """It was stopped after its time and nothing speaks against it, as far as a look at it tells."""
+    stopped = first.evidence.ending is Ending.STOPPED
+    return stopped and first.status == UNKNOWN and not first.causes
+
+
 def _same_end(first: Diagnosis, second: Diagnosis) -> bool:
     """The guest ended the machine, both times alike."""
     ends = (first.evidence, second.evidence)
@@ -191,6 +197,7 @@ def _once(
         with machine_for(argv, watched, symbols or NoSymbols(), log, scratch_disks) as machine:
             evidence = machine.observe()
             from debug.cli.symbol_check import compared
+            from debug.explain.waiting import awaited
             from debug.report.diagnosis import diagnose
             from debug.stages.elf import own_table
             from debug.stages.gather import stages_of
@@ -202,7 +209,12 @@ def _once(
                 expected_cpus=wishes.cpus,
                 unseen=_unseen(wishes.until, evidence.ending, machine.streams),
             )
-            diagnosis = _noted(diagnose(evidence), *machine.overruled)
+            diagnosis = diagnose(evidence)
+            if (words := awaited(diagnosis.explanation)) and evidence.ending is Ending.STOPPED:
+                if served := machine.served(words):
+                    cpus = (replace(cpu, served=cpu.index in served) for cpu in evidence.cpus)
+                    diagnosis = diagnose(replace(evidence, cpus=tuple(cpus)))
+            diagnosis = _noted(diagnosis, *machine.overruled)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))
             if wishes.look is not None:

@@ -9,7 +9,7 @@ from typing import Optional
 from debug.evidence import Cpu, Registers
 from debug.explain.context import Machine
 from debug.explain.findings import ExecutingFiller, OutsideMemory, WaitsFor
-from debug.explain.findings.waits import AllCounted
+from debug.explain.findings.waits import AllCounted, CpuLacks
 from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.waiting import loop_body, whole_register
 from debug.explain.writers import Writer, writers
@@ -81,6 +81,41 @@ def findings(
 
 
 _LOST = (ExecutingFiller, OutsideMemory)
+_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.PARKED)
+
+
+def lacking(
+    machine: Machine, views: tuple[CpuView, ...], found: tuple[Finding, ...]
+) -> tuple[CpuLacks, ...]:
+    """Barriers: CPUs that have counted themselves and wait in one loop for those that have not."""
+    waits = [f for f in found if isinstance(f, WaitsFor) and not f.lock]
+    result = []
+    for address in dict.fromkeys(wait.address for wait in waits):
+        inside = tuple(
+            wait.cpu for wait in waits if wait.address == address and wait.cpu is not None
+        )
+        cpu = machine.cpu(inside[0]) if len(inside) > 1 else None
+        one = _counter(machine, cpu) if cpu is not None else None
+        outside = [view for view in views if view.index not in inside]
+        absent = [view for view in outside if view.state not in _DORMANT] or outside
+        if one is None or not absent:
+            continue
+        count, wanted, counters, _ = one
+        if count.address != address or not count.value < wanted < _MANY:
+            continue
+        if count.value != len(inside):
+            continue
+        wait = next(wait for wait in waits if wait.address == address)
+        counted = f"{machine.where(counters[0].address)}: {counters[0].text}"
+        gone = tuple((view.index, view.doing) for view in absent)
+        works = any(view.state is CpuState.RUNNING for view in absent)
+        result.append(
+            CpuLacks(
+                *(absent[0].index, address, wait.name, wait.where, count.value, wanted),
+                *(counted, inside, gone, works),
+            )
+        )
+    return tuple(result)
 
 
 def _is_up(view: CpuView) -> bool:
@@ -100,7 +135,8 @@ def _counter(
         if test is None or len(test.operands) < 2:
             continue
         sides = [_side(machine, registers, body, test, o) for o in test.operands[:2]]
-        for count, other in (sides, sides[::-1]):
+        more = _more(body, body[at])
+        for (count, other), beyond in ((sides, more[0]), (sides[::-1], more[1])):
             if count is None or other is None or count.address is None:
                 continue
             near = writers(machine, registers, count.address, count.size)
@@ -108,8 +144,16 @@ def _counter(
             named = [w for w in outside if not w.beside]
             if named and all(_counts(w) for w in named):
                 mask = (1 << 8 * count.size) - 1
-                return count, other.value & mask, tuple(named), machine.pc(registers)
+                return count, (other.value & mask) + beyond, tuple(named), machine.pc(registers)
     return None
+
+
+def _more(body: tuple[Instruction, ...], jump: Instruction) -> tuple[int, int]:
+    """1 where the loop ends only above what the count is compared with, as the first operand of the
+    comparison and as the second."""
+    back = jump.target is not None and body[0].address <= jump.target <= jump.address
+    first, second = (("jbe", "jle"), ("jae", "jge")) if back else (("ja", "jg"), ("jb", "jl"))
+    return int(jump.mnemonic in first), int(jump.mnemonic in second)
 
 
 def _side(

@@ -29,6 +29,7 @@ from debug.explain import (
     real_mode,
     state,
     trampoline_page,
+    unanswered,
     unstarted,
     waiting,
     written_end,
@@ -106,6 +107,8 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += conduct.findings(machine, views)
     found += waiting.findings(machine, views)
     found += counting.findings(machine, views, found)
+    found += counting.lacking(machine, views, found)
+    found += unanswered.findings(machine, views)
     found += unstarted.findings(machine, views, found)
     found += ports.findings(machine, views)
     found += firmware.findings(machine)
@@ -129,8 +132,7 @@ def of_the_aps(machine: Machine, death: Death, end: End) -> Findings:
         if death.is_of(cpu):
             registers = next((s.registers for s in end.steps if s.registers), registers)
         found += trampoline_page.astray(machine, cpu.index, registers)
-        found += trampoline_page.sent(machine, cpu.index, registers)
-        found += handover.astray(machine, cpu.index, registers)
+        found += handover.findings(machine, cpu.index, registers)
         found += compare.differences(machine, cpu.index, registers)
         if death.is_of(cpu):
             found += compare.map_differences(machine, cpu.index, registers, end.findings)

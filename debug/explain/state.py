@@ -54,12 +54,14 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
     counts = state is CpuState.SPINNING and bool(steps(loop_body(machine, registers)))
     if counts and not any(in_wait_loop(machine, registers)):
         state = CpuState.RUNNING  # the samples met it in the same round of its loop by chance
+    if state is CpuState.SPINNING and cpu.served:
+        state = CpuState.RUNNING
     program = _program(machine, cpu, where) if state is not CpuState.SHUT_DOWN else None
     if program is not None and not findings:
         if state is CpuState.SPINNING or any(in_wait_loop(machine, registers)):
             state = CpuState.RUNNING
             findings.append(program)
-    if state is CpuState.RUNNING and rip is not None and not findings and program is None:
+    if _may_spin(cpu, state) and rip is not None and not findings and program is None:
         pause, self_jump = in_wait_loop(machine, registers)
         if self_jump or pause or cpu.moved is False and not counts:
             state = CpuState.SPINNING
@@ -86,6 +88,10 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         reached(machine, cpu, state),
     )
     return view, tuple(findings)
+
+
+def _may_spin(cpu: Cpu, state: CpuState) -> bool:
+    return state is CpuState.RUNNING and not cpu.served
 
 
 def _program(machine: Machine, cpu: Cpu, where: str) -> Optional[ProgramLoops]:

@@ -146,12 +146,13 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
     awake = alive.awake(views)
     if not views and machine.evidence.ending is Ending.STOPPED:
         return Status.UNKNOWN  # it ran, and nobody could look at it
-    at_rest = ended | {f.cpu for f in findings if isinstance(f, ProgramLoops)}
+    at_rest = ended | {cpu.index for cpu in machine.cpus if cpu.served}
+    at_rest |= {f.cpu for f in findings if isinstance(f, ProgramLoops)}
     if awake and all(view.state is CpuState.IDLE or view.index in at_rest for view in awake):
         return Status.HEALTHY
     if any(_refused(machine, view) for view in awake):
         return Status.UNKNOWN
-    moving = [cpu.moved for cpu in machine.cpus if cpu.moved is not None]
+    moving = [cpu.moved or cpu.served for cpu in machine.cpus if cpu.moved is not None]
     if awake and moving and all(moving):
         return Status.HEALTHY
     if alive.printing(machine, views) and alive.alone(machine, views):

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from debug.evidence import Cpu, Registers
+from debug.evidence import Awaited, Cpu, Registers
 from debug.explain.code import instructions_behind
 from debug.explain.context import Machine
 from debug.explain.findings import WaitsFor
-from debug.explain.model import CpuState, CpuView
+from debug.explain.model import CpuState, CpuView, Explanation, Status
 from debug.explain.writers import Writer, is_atomic, writers
 from debug.x86.accesses import linear_address
 from debug.x86.decode import decode_many
@@ -41,8 +41,9 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[WaitsFor, ..
         cpu = machine.cpu(view.index)
         if cpu is None or view.state is not CpuState.SPINNING:
             continue
-        places.add(view.rip)
-        one = _waits(machine, cpu, views) if len(places) <= _PLACES else None
+        body = loop_body(machine, cpu.registers)
+        places.add(body[0].address if body else view.rip)
+        one = _waits(machine, cpu, views, body) if len(places) <= _PLACES else None
         if one is not None:
             found.append(one)
     return tuple(found)
@@ -55,9 +56,10 @@ class _Read:
     by: Instruction  # the instruction that reads memory
 
 
-def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[WaitsFor]:
+def _waits(
+    machine: Machine, cpu: Cpu, views: tuple[CpuView, ...], body: tuple[Instruction, ...]
+) -> Optional[WaitsFor]:
     registers = cpu.registers
-    body = loop_body(machine, registers)
     read = _read(body, registers)
     if read is None:
         return None
@@ -77,10 +79,14 @@ def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[W
         if not body[0].address <= one.address <= body[-1].address
     )
     others = tuple(one for one in near if not one.beside)
-    atomic = is_atomic(read.by) or any(
-        _takes(one, read.test)
-        for one in near
-        if one.atomic and abs(one.address - body[0].address) < _FUNCTION
+    atomic = (
+        is_atomic(read.by)
+        or _tried(machine, registers, body, read.operand)
+        or any(
+            _takes(one, read.test)
+            for one in near
+            if one.atomic and abs(one.address - body[0].address) < _FUNCTION
+        )
     )
     named = machine.symbol(address)
     return WaitsFor(
@@ -95,7 +101,35 @@ def _waits(machine: Machine, cpu: Cpu, views: tuple[CpuView, ...]) -> Optional[W
         tuple((one.address, machine.where(one.address), one.text) for one in others[:4]),
         _not_come(machine, cpu, views, others, atomic),
         _alone(cpu, views) and _is_ram(machine, registers, address),
+        _awaited(machine, cpu, body, address, size),
     )
+
+
+def _awaited(
+    machine: Machine, cpu: Cpu, body: tuple[Instruction, ...], address: int, size: int
+) -> Optional[Awaited]:
+    """How a later moment tells whether the CPU waits in vain."""
+    walk = machine.linear(cpu.registers).walk(address)
+    if walk is None or walk.physical is None:
+        return None
+    written = {
+        whole_register(operand.name)
+        for one in body
+        for operand in one.operands
+        if isinstance(operand, RegisterOperand) and operand.written
+    }
+    implied = {"rax"} if any("cmpxchg" in one.mnemonic for one in body) else set()
+    general = cpu.registers.general.items()
+    kept = tuple((name, value) for name, value in general if name not in written | implied)
+    loop = range(body[0].address, body[-1].next)
+    return Awaited(cpu.index, walk.physical, size, loop, kept)
+
+
+def awaited(explanation: Explanation) -> tuple[Awaited, ...]:
+    """What the CPUs wait for of a machine that does not seem to be well."""
+    if explanation.status not in (Status.HANG, Status.MISSING_CPU, Status.UNKNOWN):
+        return ()
+    return tuple(f.awaited for f in explanation.all(WaitsFor) if f.awaited is not None)
 
 
 def _takes(writer: Writer, test: Instruction) -> bool:
@@ -108,7 +142,52 @@ def _takes(writer: Writer, test: Instruction) -> bool:
             isinstance(operand, ImmediateOperand) for operand in test.operands
         )
         return ticket and "xadd" in writer.text
-    return "inc" not in writer.text and "add" not in writer.text.replace("xadd", "")
+    return not any(word in _COUNTS for word in writer.text.split())
+
+
+_COUNTS = frozenset("inc dec add sub".split())
+_TRY = 48  # bytes on either side of a loop that waits until a lock is worth another try
+
+
+def _tried(
+    machine: Machine, registers: Registers, body: tuple[Instruction, ...], operand: MemoryOperand
+) -> bool:
+    """Whether the same operand, through a pointer in a register, is tried to be taken beside the loop.
+
+    Where the code before the loop begins is not known: any start from which it can be read will do.
+    """
+    first, width = body[0], code_width(registers)
+    if operand.named or width is None:
+        return False
+    base = (machine.pc(registers) or 0) - (registers.rip or 0)
+    data = machine.linear(registers).read(first.address - _TRY + base, _TRY) or b""
+    starts = [decode_many(data[at:], first.address - _TRY + at, width, _TRY) for at in range(16)]
+    behind = machine.linear(registers).read(body[-1].next + base, _TRY) or b""
+    for run in (*starts, decode_many(behind, body[-1].next, width, _AHEAD)):
+        for at, one in enumerate(run):
+            if one.memory is None or not _same_place(one.memory, operand):
+                continue
+            if one.mnemonic == "xchg" and _is_tested(one, run[at + 1 : at + 3]):
+                return True
+            if one.text.startswith("lock") and not _COUNTS & set(one.text.split()):
+                return True
+    return False
+
+
+def _is_tested(one: Instruction, after: tuple[Instruction, ...]) -> bool:
+    """Whether what XCHG read is looked at: one that only stores releases a lock, or sets a flag."""
+    names = {whole_register(o.name) for o in one.operands if isinstance(o, RegisterOperand)}
+    return any(
+        isinstance(operand, RegisterOperand) and whole_register(operand.name) in names
+        for test in after
+        if test.mnemonic in ("test", "cmp")
+        for operand in test.operands
+    )
+
+
+def _same_place(one: MemoryOperand, other: MemoryOperand) -> bool:
+    place = (one.base, one.index, one.scale, one.displacement)
+    return place == (other.base, other.index, other.scale, other.displacement)
 
 
 _DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.HALTED)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Cpu, Ending, Evidence, Pic, Symbols
+from debug.evidence import Awaited, Cpu, Ending, Evidence, Pic, Symbols
 from debug.sources import bochs_evidence
 from debug.sources.bochs_command_line import MODULES, Launch, com1_file_of, plan, settings
 from debug.sources.bochs_config import read_config
@@ -46,6 +46,7 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
+from debug.sources.progress import WATCHED, Progress
 from debug.sources.qemu_process import find_program
 from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.scratch import Scratch
@@ -221,6 +222,24 @@ class BochsMachine:
         assert self._process is not None and self._scratch is not None, "not entered"
         size = self._reader.result().memory
         return BochsMemory(self._process, size, None, self._scratch.path).read(physical, length)
+
+    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
+        """The CPUs whose loops get what they wait for, as the stopped machine runs on for a moment."""
+        process = self._process
+        assert process is not None, "not entered"
+        progress = Progress(words, self.read_memory)
+        until = time.monotonic() + WATCHED
+        try:
+            while progress.waiting and time.monotonic() < until:
+                run_a_moment(process, SECOND_SAMPLE, STOP_TIMEOUT)
+                if not process.stopped:
+                    return frozenset()
+                cpus = (read_cpu(process, word.cpu) for word in words)
+                shown = {cpu.index: cpu.registers for cpu in cpus if cpu is not None}
+                progress.look(shown, self.read_memory)
+        except DebuggerError:
+            return frozenset()
+        return progress.served
 
     def dump(self, path: Path) -> str:
         """Bochs can't."""

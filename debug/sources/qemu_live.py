@@ -19,11 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Ending, Evidence, Memory, NoMemory, NoSymbols, Pic, Symbols
+from debug.evidence import Awaited, Ending, Evidence, Memory, NoMemory, NoSymbols, Pic, Symbols
 from debug.sources import qemu_evidence
 from debug.sources.command_line import Additions, Launch, plan
 from debug.sources.errors import StartError
 from debug.sources.keyboard import Keyboard
+from debug.sources.progress import WATCHED, Progress
 from debug.sources.qemu_ending import End, gone, shut_down, unanswered
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_idle import IdleWatch
@@ -43,6 +44,7 @@ from debug.sources.qemu_readout import (
     read_cpus,
     version_of,
 )
+from debug.sources.qemu_text import parse_registers, split_cpus
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpTimeout
 from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.scratch import Scratch
@@ -213,6 +215,23 @@ class QemuMachine:
         if path.is_file():
             path.chmod(0o600)  # QEMU makes it read-only: its owner could not write the next one
         return f"{path} is the machine's core: lamppost explain {path}"
+
+    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
+        """The CPUs whose loops get what they wait for, as the paused machine runs on for a moment."""
+        moments, memory = self._moments, self._memory
+        assert moments is not None and memory is not None, "not entered"
+        progress = Progress(words, memory.now)
+        until = time.monotonic() + WATCHED
+        try:
+            while progress.waiting and time.monotonic() < until:
+                text = moments.later()
+                if not text:
+                    return frozenset()  # it ended meanwhile: that is another story
+                shown = {at: parse_registers(part)[0] for at, part in split_cpus(text).items()}
+                progress.look(shown, memory.now)
+        except QmpError:
+            return frozenset()
+        return progress.served
 
     # -- watching
 

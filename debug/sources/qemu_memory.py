@@ -104,6 +104,12 @@ class QemuMemory:
         start = max(first * BLOCK, limits[0])
         return b"".join(parts)[physical - start : physical - start + length]
 
+    def now(self, physical: int, length: int) -> Optional[bytes]:
+        """The same as of this moment, of a machine that ran since it was read."""
+        if not any(low <= physical and physical + length <= high for low, high in self.ram):
+            return None
+        return self._fetch(physical, length)
+
     def _text(self, offset: int, length: int) -> Optional[bytes]:
         """A part of VGA's text screen, as it was at the first look."""
         if self._screen is None and self.ram:

@@ -95,6 +95,13 @@ class Moments:
         while (left := until - time.monotonic()) > 0 and self.shutdown is None:
             self.listen(left)
 
+    def later(self) -> str:
+        """All registers of a paused machine that ran on for a moment; empty if it ended in it."""
+        self._qmp.command("cont", timeout=MONITOR_TIMEOUT)
+        self.run()
+        self.stop()
+        return self._registers() if self.shutdown is None else ""
+
     def stop(self) -> None:
         """Pause it."""
         self._qmp.command("stop", timeout=MONITOR_TIMEOUT)

@@ -151,6 +151,10 @@ _TIMER = re.compile(r"^Timer\s.*initial_count = (\d{1,10}) current_count = (\d{1
 _LAPIC = re.compile(
     r"^(LVT0|LVT1|LVTPC|LVTERR|LVTTHMR|LVTT|SPIV|ICR2?|ESR)\s+0x([0-9a-f]{2,8})\b", re.M
 )
+_PRIORITY = re.compile(
+    r"^APR 0x[0-9a-f]{1,8} TPR 0x([0-9a-f]{1,8}) DFR 0x([0-9a-f]{1,8}) LDR 0x([0-9a-f]{1,8})\b",
+    re.M,
+)
 _VECTORS = re.compile(r"^(ISR|IRR)[ \t]+(.*)$", re.M)
 _NUMBER = re.compile(r"\b(\d{1,3})\b")
 
@@ -168,6 +172,8 @@ def parse_lapic(text: str, apic_id: Optional[int] = None) -> Optional[LocalApic]
         numbers = (int(number) for number in _NUMBER.findall(rest))
         vectors.setdefault(name, tuple(number for number in numbers if number < 256))
     low, timer = values.get("ICR"), _TIMER.search(text)
+    priority = _PRIORITY.search(text)
+    tpr, dfr, ldr = (int(v, 16) for v in priority.groups()) if priority else (None,) * 3
     return LocalApic(
         apic_id=apic_id,
         svr=values.get("SPIV"),
@@ -178,4 +184,7 @@ def parse_lapic(text: str, apic_id: Optional[int] = None) -> Optional[LocalApic]
         lvt={ours: values[name] for name, ours in _LVT.items() if name in values},
         timer_initial=int(timer[1]) if timer is not None else None,
         timer_current=int(timer[2]) if timer is not None else None,
+        tpr=tpr,
+        ldr=ldr,
+        dfr=dfr,
     )

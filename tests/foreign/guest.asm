@@ -25,6 +25,7 @@
 ; BUG_zeros         the APs jump to memory that holds zeros
 ; BUG_gives_up      an exception handler of the APs forgets its frame and halts for good
 ; BUG_parked        no bug: the APs say that they came, and halt for good
+; BUG_tickets       no bug: all CPUs take one ticket lock, again and again
 ; BUG_death         the APs write to a page that is not mapped, without an IDT
 ;
 ; MODE on entry: real16 at 0000:7c00, as the BIOS leaves it.
@@ -198,6 +199,9 @@ bsp64:
         out     0xe9, al
         jmp     .print
 .idle:
+%ifdef BUG_tickets
+        jmp     tickets
+%endif
         cli
         mov     al, 0xff            ; no interrupt of the PIC's
         out     0x21, al
@@ -283,10 +287,24 @@ ap64:
         mov     [rax], eax
 %endif
         lock inc dword [online]
+%ifdef BUG_tickets
+        jmp     tickets
+%endif
 .idle:
         sti
         hlt
         jmp     .idle
+
+; MODE: long64  does not return
+tickets:
+        mov     eax, 1
+        lock xadd [ticket], eax
+.turn:
+        pause
+        cmp     [served], eax
+        jne     .turn
+        inc     dword [served]
+        jmp     tickets
 
 returns:
         iretq
@@ -362,6 +380,11 @@ go:
         dd      0
 align 64
 lock_word:
+        dd      0
+align 64
+ticket:
+        dd      0
+served:
         dd      0
         times (512 - ($ - $$) % 512) % 512 db 0
 end:

@@ -249,6 +249,14 @@ def test_the_same_kernel_without_a_bug_is_healthy(emulator: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("emulator", ["qemu", "bochs"])
+def test_cpus_that_contend_for_a_lock_are_healthy(emulator: str, tmp_path: Path) -> None:
+    """Each look finds them in the same loop, and the word that it reads moves on."""
+    found = report(tmp_path, emulator, "tickets", 3)
+    assert (found["status"], found["causes"]) == ("healthy", [])
+    assert not any("second run" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize("emulator", ["qemu", "bochs"])
 def test_aps_parked_on_purpose_are_healthy(emulator: str, tmp_path: Path) -> None:
     found = report(tmp_path, emulator, "parked", 3)
     assert (found["status"], found["causes"]) == ("healthy", [])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Optional
 
+from debug.evidence import Awaited
 from debug.explain.model import Finding
 
 
@@ -146,6 +147,7 @@ class WaitsFor(Finding):
     writers: tuple[tuple[int, str, str], ...]  # (address, place, instruction) outside the loop
     not_come: tuple[int, ...]  # CPUs that stand before one of them
     alone: bool = False  # interrupts are off and no other CPU executes anything: nobody can
+    awaited: Optional[Awaited] = None  # None where the address is not mapped
 
     def sentences(self) -> tuple[str, ...]:
         what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from debug.explain.model import Finding
 
@@ -64,4 +65,70 @@ class AllCounted(Finding):
             f"it is counted up at {self.counted_at}",
             f"beside it the machine has CPU {names}: {each} is up{passed}",
             f"nobody else is there to count: this machine does not reach {self.wanted}",
+        )
+
+
+@dataclass(frozen=True)
+class CpuLacks(Finding):
+    """CPUs have counted themselves and wait until this one has done so, too."""
+
+    address: int
+    name: str  # of the counter, "" if unknown
+    where: str
+    value: int
+    wanted: int
+    counted_at: str
+    inside: tuple[int, ...]
+    absent: tuple[tuple[int, str], ...]  # the other CPUs, and what each does
+    works: bool  # one of them may still come
+
+    def sentences(self) -> tuple[str, ...]:
+        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        names = ", ".join(map(str, self.inside[:8]))
+        return (
+            f"CPU {names} wait at {self.where} until {what} is {self.wanted}; it is {self.value}",
+            f"it is counted up at {self.counted_at}",
+            *(f"CPU {cpu} has not come to it: {doing}" for cpu, doing in self.absent[:4]),
+        )
+
+
+@dataclass(frozen=True)
+class InterruptHeld(Finding):
+    """An interrupt that a local APIC has accepted, and does not give to its CPU."""
+
+    vector: int
+    why: str
+    doing: str  # the CPU
+    off: bool  # by RFLAGS.IF
+    in_service: Optional[int] = None  # the vector that holds it back
+    priority: Optional[int] = None  # the task priority that does
+    sender: Optional[int] = None  # a CPU that sent it last, and waits
+
+    def sentences(self) -> tuple[str, ...]:
+        sent: tuple[str, ...] = ()
+        if self.sender is not None:
+            sent = (f"CPU {self.sender} sent interrupt {self.vector:#x} last, and waits",)
+        return (
+            *sent,
+            f"interrupt {self.vector:#x} is pending on CPU {self.cpu}, and is not taken: {self.why}",
+            f"CPU {self.cpu} is {self.doing}",
+        )
+
+
+@dataclass(frozen=True)
+class IpiLost(Finding):
+    """The CPU's last IPI is an interrupt that no local APIC takes, or only its own."""
+
+    icr: int
+    vector: int
+    destination: str
+    why: str
+    off: tuple[int, ...] = ()  # CPUs that it names, whose local APIC is off
+    sure: bool = True  # False: in x2APIC mode it would be right
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CPU {self.cpu} waits, and sent interrupt {self.vector:#x} last, to {self.destination}"
+            f" (ICR {self.icr:#x})",
+            self.why,
         )

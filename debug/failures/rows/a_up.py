@@ -17,8 +17,10 @@ from debug.explain.findings import (
     StageReached,
     StartedAgain,
     WaitingForSipi,
+    WaitsFor,
 )
 from debug.explain.findings.fault import Role
+from debug.explain.findings.waits import IpiLost
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.arrivals import apic_is_off, online_late
@@ -46,6 +48,9 @@ def _unsent(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 def _software_off(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """An AP that is up and whose local APIC is off by software, while another CPU's is on."""
+    lost = explanation.first(IpiLost)
+    if lost is not None and lost.off and explanation.status in WAITED:
+        return likely(lost, explanation.first(WaitsFor, lost.cpu), cpu=lost.off[0])
     svr = {cpu.index: cpu.apic.svr for cpu in evidence.cpus if cpu.apic is not None}
     on = [index for index, value in svr.items() if value is not None and value & _SVR_ENABLE]
     for index, value in svr.items():
@@ -193,5 +198,6 @@ ROWS = (
         ("AP4-12", "AP4-18"),
         _software_off,
         ("ap-apic-not-enabled",),
+        over=("cpu-there-not-seen", "endless-loop", "flag-never-set", "cpus-wait-for-each-other"),
     ),
 )

@@ -15,6 +15,7 @@ from debug.explain.findings import (
     PageFault,
     Role,
     SelectorFault,
+    WaitsFor,
 )
 from debug.explain.findings.tables import (
     HandlerFaults,
@@ -24,6 +25,7 @@ from debug.explain.findings.tables import (
     ShiftedFrame,
     TssTruncated,
 )
+from debug.explain.findings.waits import InterruptHeld
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible, told_by
@@ -74,6 +76,9 @@ def _no_eoi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for served_by_pic in explanation.all(InService):
         if served_by_pic.pending and explanation.status is not Status.HEALTHY:
             return likely(served_by_pic)
+    for held_back in explanation.all(InterruptHeld):
+        if held_back.in_service is not None and explanation.status is not Status.HEALTHY:
+            return likely(held_back, explanation.first(WaitsFor, held_back.cpu))
     for cpu in evidence.cpus:
         view, apic = explanation.view(cpu.index), cpu.apic
         if apic is None or view is None or view.state is not CpuState.IDLE:
@@ -89,6 +94,15 @@ def _no_eoi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if held:
             lines.append(f"vector {held[-1]:#x} is pending, and held back by the one in service")
         return likely(cpu=cpu.index, extra=tuple(lines))
+    return None
+
+
+def _priority(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """An interrupt waits for its CPU's task priority to fall."""
+    for held in explanation.all(InterruptHeld):
+        if held.priority is not None and explanation.status is Status.HANG:
+            wait = explanation.first(WaitsFor, held.sender)
+            return likely(held, wait) if held.sender is not None else possible(held)
     return None
 
 
@@ -240,6 +254,22 @@ ROWS = (
             *("selftest-failed", "cpu-there-not-seen", "lock-not-released", "flag-never-set"),
             *("endless-loop", "delay-never-ends"),
         ),
+    ),
+    Row(
+        "task-priority-too-high",
+        "a CPU's task priority (TPR, CR8) holds back the interrupts that are sent to it",
+        Place.DELIVERY,
+        ("IPI never arrives", "interrupt pending in IRR", "TPR is 0xff", "CR8 is 15"),
+        "an interrupt is pending in the local APIC, IF is 1, nothing is in service, and the priority class"
+        " in TPR is not below the vector's",
+        "TPR is 0, or the vector's class is above it",
+        "write 0 to TPR (offset 80H, MSR 808H) or CR8 on every CPU that is to take interrupts; give what"
+        " must always come a vector of a higher class",
+        "Interrupt, Task, and Processor Priority",
+        chapters.WORKING,
+        ("AP4-12",),
+        _priority,
+        over=("cpu-there-not-seen", "endless-loop", "flag-never-set", "cpus-wait-for-each-other"),
     ),
     Row(
         "handler-faults",

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Evidence
-from debug.explain.findings import LockReport, LockTrouble
-from debug.explain.model import Explanation, Status
+from debug.explain.findings import LockReport, LockTrouble, WaitsFor
+from debug.explain.findings.handlers import InHandler
+from debug.explain.findings.waits import CpuLacks
+from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Matcher, Place, Row, certain, likely
+from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
 
 _LESS_EXACT = ("kernel-panic", "cpus-wait-for-each-other", "barrier-never-opens", "endless-loop")
+DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.PARKED)
 
 
 def _reported(trouble: LockTrouble) -> Matcher:
@@ -24,6 +28,55 @@ def _reported(trouble: LockTrouble) -> Matcher:
         return None
 
     return match
+
+
+def _lock_waits(explanation: Explanation) -> tuple[WaitsFor, ...]:
+    """CPUs that wait for locks, in a machine in which nobody but them executes anything."""
+    waits = tuple(f for f in explanation.all(WaitsFor) if f.lock and f.value)
+    waiting = {wait.cpu for wait in waits}
+    still = (CpuState.IDLE, *DORMANT)
+    others = (view for view in explanation.cpus if view.index not in waiting)
+    if explanation.status is not Status.HANG or not all(view.state in still for view in others):
+        return ()
+    return waits
+
+
+_NOBODY = (
+    "no other CPU executes anything: each lock is held by a CPU that waits, or by nobody any more"
+)
+
+
+def _circle(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """Two CPUs wait for two locks, and there is nobody else who could hold one."""
+    told = _reported(LockTrouble.CIRCLE)(evidence, explanation)
+    waits = _lock_waits(explanation)
+    if told is not None or len({wait.address for wait in waits}) < 2:
+        return told
+    return likely(*waits[:3], extra=(_NOBODY,))
+
+
+def _twice(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """A handler waits for a lock, and nobody can hold it but what it interrupted."""
+    told = _reported(LockTrouble.TWICE)(evidence, explanation)
+    waits = _lock_waits(explanation)
+    if told is not None or len({wait.address for wait in waits}) != 1:
+        return told
+    for wait in waits:
+        handler = explanation.first(InHandler, wait.cpu)
+        if handler is not None:
+            return likely(wait, handler, extra=(_HOLDER,))
+    return None
+
+
+def _barrier(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    told = _reported(LockTrouble.BARRIER)(evidence, explanation)
+    lacks = explanation.first(CpuLacks)
+    if told is not None or lacks is None or explanation.status is not Status.HANG:
+        return told
+    return replace(possible(lacks), order=-1) if lacks.works else likely(lacks)
+
+
+_HOLDER = "no other CPU executes anything: what was interrupted there holds the lock, as it seems"
 
 
 ROWS = (
@@ -39,9 +92,9 @@ ROWS = (
         "PAUSE-Spin Loop Hint",
         chapters.WORKING,
         ("AP4-08",),
-        _reported(LockTrouble.CIRCLE),
+        _circle,
         ("spinlocks-in-two-orders", "mutexes-in-two-orders"),
-        over=_LESS_EXACT,
+        over=(*_LESS_EXACT, "lock-not-released"),
     ),
     Row(
         "lock-taken-twice",
@@ -55,9 +108,9 @@ ROWS = (
         "PAUSE-Spin Loop Hint",
         chapters.WORKING,
         ("AP4-08",),
-        _reported(LockTrouble.TWICE),
+        _twice,
         ("spinlock-taken-twice",),
-        over=_LESS_EXACT,
+        over=(*_LESS_EXACT, "lock-not-released", "cpu-there-not-seen", "waits-with-interrupts-off"),
     ),
     Row(
         "lock-not-given-back",
@@ -100,7 +153,7 @@ ROWS = (
         "PAUSE-Spin Loop Hint",
         chapters.TOGETHER,
         ("AP4-09",),
-        _reported(LockTrouble.BARRIER),
-        over=_LESS_EXACT,
+        _barrier,
+        over=(*_LESS_EXACT, "flag-never-set", "waits-in-a-circle"),
     ),
 )

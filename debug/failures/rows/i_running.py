@@ -102,7 +102,14 @@ def _barrier(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     places = {_function(loop.where) for loop in loops if loop.where}
     if len(loops) < 2 or len(loops) != len(awake) or len(places) != 1:
         return None
-    return likely(*loops[:4], extra=("every CPU that is awake is in this loop",))
+    waits = explanation.all(WaitsFor)
+    if waits and all(wait.lock and wait.value for wait in waits):
+        return None  # a lock
+    extra = ["every CPU that is awake is in this loop"]
+    if len({wait.address for wait in waits}) > 1:
+        extra.append("each waits for a word of its own: that of a queue lock (MCS), or a flag")
+        return likely(*waits[:4], extra=tuple(extra))
+    return likely(*loops[:4], *waits[:1], extra=tuple(extra))
 
 
 def _halted_early(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

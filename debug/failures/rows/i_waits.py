@@ -16,17 +16,19 @@ from debug.explain.findings import (
     WaitsFor,
 )
 from debug.explain.findings.handlers import NoInterruptComes
-from debug.explain.findings.waits import AllCounted, NeverStarted
+from debug.explain.findings.waits import AllCounted, CpuLacks, NeverStarted
 from debug.explain.model import CpuState, CpuView, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
+from debug.failures.rows.i_locks import DORMANT
 
 _OVER = ("endless-loop", "cpus-wait-for-each-other")
 
 
 def _waits(explanation: Explanation) -> tuple[WaitsFor, ...]:
-    """Waits that are not the mere consequence of a CPU that did not come."""
-    found = explanation.all(WaitsFor)
+    """Waits that are not the mere consequence of a CPU that did not come, to its start or a barrier."""
+    barriers = {lacks.address for lacks in explanation.all(CpuLacks)}
+    found = tuple(f for f in explanation.all(WaitsFor) if f.address not in barriers)
     if explanation.status in (Status.HANG, Status.UNKNOWN):
         return found
     if explanation.status is not Status.MISSING_CPU:
@@ -55,11 +57,26 @@ def _lock(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         held_up = [f for f in explanation.all(WaitsFor) if wait.cpu in f.not_come and not f.lock]
         if held_up and not _somebody_else_died(explanation, wait):
             return likely(wait, *held_up[:2])  # the lock keeps it from what they wait for
+        if not _somebody_else_died(explanation, wait) and (nobody := _held_by_nobody(explanation)):
+            return likely(*nobody[:3], extra=(_KEPT,))
         if _somebody_else_died(explanation, wait) or not wait.not_come:
             return possible(wait)
         behind = [f for f in explanation.all(WaitsFor) if f.cpu in wait.not_come]
         return likely(wait, *behind[:2])
     return None
+
+
+_KEPT = "no other CPU executes anything: nobody is left who would release it"
+
+
+def _held_by_nobody(explanation: Explanation) -> tuple[WaitsFor, ...]:
+    """The waits for one lock, where every other CPU is idle: who idles holds no lock."""
+    waits = tuple(f for f in explanation.all(WaitsFor) if f.lock and f.value)
+    waiting = {wait.cpu for wait in waits}
+    still = (CpuState.IDLE, *DORMANT)
+    others = (view for view in explanation.cpus if view.index not in waiting)
+    alone = all(view.state in still for view in others)
+    return waits if alone and len({wait.address for wait in waits}) == 1 else ()
 
 
 def _circle(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -132,11 +149,28 @@ def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     there = tuple(f"CPU {view.index} is up: {view.doing}" for view in others[:4])
     wait = explanation.first(WaitsFor, loops[0].cpu)
-    if wait is None and loops[0].clock is not None:
-        return None  # it waits for time
+    if wait is None and loops[0].clock is not None or wait is not None and wait.lock and wait.value:
+        return None  # it waits for time, or for a lock, which who idles does not hold
     if wait is None:
         return possible(loops[0], extra=there)
-    return likely(wait, extra=there)
+    counts = any(_counts(text) for _, _, text in wait.writers)
+    # What other code writes may be a handler's, and the APs may have nothing to do with it.
+    theirs = counts or not wait.writers
+    if theirs and not _asked(evidence, wait.cpu):
+        return likely(wait, extra=there)
+    return possible(wait, extra=there)
+
+
+def _asked(evidence: Evidence, index: Optional[int]) -> bool:
+    """Whether the last IPI of a CPU was an interrupt: it waits for an answer, not for arrivals."""
+    apic = next((cpu.apic for cpu in evidence.cpus if cpu.index == index), None)
+    icr = apic.icr if apic is not None else None
+    return icr is not None and not icr >> 9 & 3 and icr & 0xFF >= 32
+
+
+def _counts(text: str) -> bool:
+    """Whether an instruction adds to what it writes."""
+    return next(iter(text.removeprefix("lock ").split()), "") in ("inc", "add", "xadd", "or", "bts")
 
 
 def _returns(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

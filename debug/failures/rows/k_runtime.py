@@ -14,7 +14,9 @@ from debug.explain.findings import (
     HaltedForever,
     PanicMessage,
     Spinning,
+    WaitsFor,
 )
+from debug.explain.findings.waits import InterruptHeld
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
@@ -29,6 +31,11 @@ def _unanswered(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     """The kernel says which CPU did not answer; where that CPU stands is beside it, if seen."""
     if explanation.status not in (Status.PANIC, Status.HANG):
         return None
+    for held in explanation.all(InterruptHeld):
+        if held.off and held.sender is not None:
+            wait = explanation.first(WaitsFor, held.sender)
+            mine = explanation.first(WaitsFor, held.cpu)
+            return likely(held, wait, mine)
     told = _told(explanation, "ipi-unanswered")
     apic_id = stage.argument(evidence, stage.IPI_UNANSWERED)
     if apic_id is None:
@@ -93,6 +100,10 @@ ROWS = (
         ("AP4-08", "AP4-12"),
         _unanswered,
         ("ipi-not-answered",),
+        over=(
+            *("cpu-there-not-seen", "endless-loop", "cpus-wait-for-each-other", "flag-never-set"),
+            *("halted-forever", "lock-not-released", "deadlock", "waits-in-a-circle"),
+        ),
     ),
     Row(
         "panic-in-panic",

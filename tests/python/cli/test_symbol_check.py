@@ -83,7 +83,8 @@ def test_a_load_offset_that_is_missing(files: tuple[Path, Path]) -> None:
 
 def test_another_build_is_found_out_where_no_tables_map_it(tmp_path: Path) -> None:
     """CR3 is 0: the BSP dies at the instruction behind the one that enables paging."""
-    ours, theirs = (assembled(tmp_path, *one, place=0x200000) for one in CODE)
+    code = (("a", "mov %ecx, %edx"), ("b", "imul %eax, %ebx"))
+    ours, theirs = (assembled(tmp_path, *one, place=0x200000) for one in code)
     made = Machine()
     made.ap = replace(made.ap, registers=registers("real"))
     for one in ElfFile(ours).segments():

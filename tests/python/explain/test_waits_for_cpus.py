@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from debug.evidence import IpiEvent, IpiKind, LocalApic
+from debug.explain.model import CpuState
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     KERNEL,
@@ -175,3 +176,45 @@ def test_a_flag_is_no_count() -> None:
     # mov dword [COUNT], 1
     machine.ram.write(0x101100, b"\xc7\x04\x25" + low(COUNT) + low(1) + b"\xf4")
     assert "waits-for-more-cpus" not in dict(causes(machine))
+
+
+def test_a_loop_that_ends_above_its_limit_waits_for_one_more() -> None:
+    machine = counted(2, 2, HALTED)
+    machine.ram.write(0x101000 + 10, b"\x76")  # jbe: until it is 3
+    assert causes(machine) == [("waits-for-more-cpus", "likely")]
+    assert "is 3; it is 2" in evidence_of(diagnose(machine.evidence()))
+    machine.ram.write(0x101000 + 10, b"\x72")  # jb: it is 2, and the loop ends
+    assert "waits-for-more-cpus" not in dict(causes(machine))
+
+
+def barrier(value: int, wanted: int, third: CpuState = CpuState.IDLE) -> Diagnosis:
+    """CPU 0 and 1 wait in one loop for COUNT; CPU 2 is elsewhere."""
+    machine = waits_for(wanted, value, rflags=0x202)
+    machine.ram.write(0x101100, COUNTS + b"\xc3")
+    there = replace(machine.bsp.registers, general={"rsp": STACKS + 0x4000})
+    machine.stop(there)
+    elsewhere = replace(machine.bsp, index=2, apic_id=2, registers=Machine().ap.registers)
+    elsewhere = replace(elsewhere, halted=third is CpuState.IDLE, moved=third is CpuState.RUNNING)
+    evidence = machine.evidence()
+    return diagnose(replace(evidence, cpus=(*evidence.cpus, elsewhere)))
+
+
+def test_a_barrier_that_a_cpu_does_not_come_to() -> None:
+    first = barrier(2, 3).causes[0]
+    assert (first.row.id, first.certainty.value) == ("barrier-lacks-a-cpu", "likely")
+    assert first.match.cpu == 2
+    assert any("CPU 2 has not come to it: idle" in line for line in first.match.evidence)
+    working = barrier(2, 3, CpuState.RUNNING).causes[0]
+    assert (working.row.id, working.certainty.value) == ("barrier-lacks-a-cpu", "possible")
+
+
+def test_a_count_that_is_not_that_of_those_who_wait_is_no_barrier() -> None:
+    assert "barrier-lacks-a-cpu" not in [cause.row.id for cause in barrier(1, 3).causes]
+
+
+def test_who_gets_what_it_waits_for_does_not_hang() -> None:
+    machine = waits_for(3, 1, rflags=0x202)
+    assert diagnose(machine.evidence()).status == "hang"
+    machine.bsp = replace(machine.bsp, served=True)
+    diagnosis = diagnose(machine.evidence())
+    assert (diagnosis.status, diagnosis.causes) == ("healthy", ())

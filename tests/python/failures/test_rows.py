@@ -13,6 +13,7 @@ from tests.python.failures import (
     row_cases,
     running_cases,
     switch_cases,
+    unanswered_cases,
 )
 from tests.python.failures.row_cases import Case
 
@@ -23,6 +24,7 @@ CASES = (
     *switch_cases.CASES,
     *entry_cases.CASES,
     *foreign_cases.CASES,
+    *unanswered_cases.CASES,
 )
 
 
