@@ -100,3 +100,11 @@ def test_a_32_bit_kernel_with_pae_wants_no_long_mode() -> None:
     """Its page directory, taken for a PDPT, would map the same with one page of 1 GiB."""
     found = [row for row, _ in rows(with_pae_tables(0x20, WRITE))]
     assert "lme-missing" not in found
+
+
+def test_a_far_pointer_that_was_not_copied() -> None:
+    """Its selector is 0, and so is the GDT's limit: the trampoline ends before its data."""
+    machine = Machine()
+    machine.ram.write(START, bytes.fromhex("66 ff 2e 00 91"))  # jmp dword far [0x9100]
+    regs = registers("prot16", rip=START, cs=segment(0, 0, 0xFFFF, 0x9B00), gdtr=NULL_IDT)
+    assert rows(machine.kill(regs, 13, 0))[0] == ("far-jump-null", "certain")
