@@ -117,6 +117,8 @@ def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if any(never.by_aps for never in explanation.all(NeverStarted, wait.cpu)):
             continue  # no handler would write it
+        if explanation.chain and explanation.culprit not in (None, wait.cpu):
+            continue  # another CPU took an exception, and is gone for that
         if wait.alone and not wait.lock and not wait.not_come:
             return likely(wait)
     return None
