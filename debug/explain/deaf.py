@@ -30,8 +30,10 @@ _NESTED = 2  # functions between the loop and its HLT
 
 
 def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptComes, ...]:
-    """The one CPU of a stopped machine that is awake, where it waits for what can't come."""
+    """The CPU of a stopped machine that waits for what can't come; others idle, and are as deaf."""
     awake = [view for view in views if view.state not in _DORMANT]
+    if len(awake) > 1:
+        awake = [view for view in awake if not _deaf(machine, view)]
     if machine.evidence.ending is not Ending.STOPPED or len(awake) != 1:
         return ()
     cpu = machine.cpu(awake[0].index)
@@ -44,6 +46,12 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptC
     if test is None:
         return ()
     return (NoInterruptComes(cpu.index, awake[0].where, test.text, why),)
+
+
+def _deaf(machine: Machine, view: CpuView) -> bool:
+    """Whether a CPU idles, and no interrupt wakes it but one that another CPU sends."""
+    cpu = machine.cpu(view.index)
+    return view.state is CpuState.IDLE and cpu is not None and bool(masked(machine, cpu))
 
 
 def masked(machine: Machine, cpu: Cpu) -> tuple[str, ...]:
