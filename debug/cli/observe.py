@@ -191,7 +191,7 @@ def _once(
             evidence = machine.observe()
             from debug.cli.symbol_check import compared
             from debug.explain.context import Machine
-            from debug.explain.waiting import awaited
+            from debug.explain.watching import awaited
             from debug.report.diagnosis import diagnose
             from debug.stages.elf import own_table
             from debug.stages.gather import stages_of
