@@ -87,7 +87,7 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         return _noted(first, f"a second run, with a log, failed: {error}")
     if second.status == HEALTHY and first.status == HEALTHY:
         return _noted(second, f"{SECOND} is what this report shows: it saw no CPU die or give up")
-    if second.status == HEALTHY and _same_end(first, second):
+    if second.status == HEALTHY and (_same_end(first, second) or _undecided(first)):
         return _noted(second, f"{SECOND} is what this report shows: it saw the CPUs at work")
     if second.status == HEALTHY or _ended_early(second):
         return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
@@ -119,7 +119,8 @@ def missing(first: Diagnosis, argv: Sequence[str]) -> str:
         return ""
     if evidence.unseen and evidence.ending is Ending.STOPPED and first.status == UNKNOWN:
         return ""  # it is healthy but for its silence
-    if 0 < len(evidence.cpus) < (evidence.expected_cpus or 0) and not first.causes:
+    lived = evidence.ending not in (Ending.RESTARTED, Ending.TRIPLE_FAULT)
+    if 0 < len(evidence.cpus) < (evidence.expected_cpus or 0) and not first.causes and lived:
         return ""  # it has fewer than must come up
     if not evidence.cpus:
         ended = evidence.ending is Ending.EXITED and first.status == UNKNOWN
@@ -144,6 +145,12 @@ def _ended_early(second: Diagnosis) -> bool:
     """The second run says nothing: it did not start, or Ctrl-C ended it."""
     evidence = second.evidence
     return evidence.ending is Ending.EMULATOR_DIED or INTERRUPTED in evidence.messages
+
+
+def _undecided(first: Diagnosis) -> bool:
+    """It was stopped after its time and nothing speaks against it, as far as a look at it tells."""
+    stopped = first.evidence.ending is Ending.STOPPED
+    return stopped and first.status == UNKNOWN and not first.causes
 
 
 def _same_end(first: Diagnosis, second: Diagnosis) -> bool:

@@ -145,20 +145,33 @@ def last_chain(machine: Machine, cpu: Optional[Cpu]) -> tuple[ExceptionEvent, ..
 
 
 def halted_after_exception(machine: Machine) -> Optional[Cpu]:
-    """A CPU that halts for good, or jumps to itself, since its last exception in kernel code.
+    """A CPU that halts for good, or jumps to itself, since its last exception.
 
-    Its handler was reached and gave up: what was raised is the reason.
+    Its handler was reached and gave up: what was raised is the reason.  One of a program must still
+    be on the stack: a kernel ends such a program, and goes on.
     """
     for cpu in machine.cpus:
         masked = not (cpu.registers.rflags or 0) & Rflags.IF
         own = [event for event in machine.last_events if event.cpu == cpu.index]
-        if masked and own and _is_fault(own[-1]) and own[-1].registers.cpl in (0, None):
-            within = in_handler(machine, cpu.registers, own[-1].registers)
+        if masked and own and _is_fault(own[-1]):
+            within = _in_another_task(cpu.registers, own[-1].registers) or in_handler(
+                machine, cpu.registers, own[-1].registers
+            )
             if within is False and own[-1].vector in _MENDED:
                 continue  # it was handled: why the CPU halts is another matter
+            if within is not True and own[-1].registers.cpl not in (0, None):
+                continue
             if cpu.halted or in_wait_loop(machine, cpu.registers)[1]:
                 return cpu
     return None
+
+
+def _in_another_task(now: Registers, then: Registers) -> bool:
+    """Whether a task gate led to where a CPU is: it pushes no frame, and loads TR."""
+    task, former = now.segments.get("tr"), then.segments.get("tr")
+    if task is None or former is None:
+        return False
+    return former.selector != task.selector and all(t.selector & 0xFFFC for t in (former, task))
 
 
 def _is_fault(event: ExceptionEvent) -> bool:

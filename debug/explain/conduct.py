@@ -8,13 +8,14 @@ from typing import Optional
 
 from debug.evidence import Cpu, EventKind, Registers
 from debug.explain import trampoline_page
-from debug.explain.code import caller, filler_at
+from debug.explain.code import caller, filler, filler_at
 from debug.explain.context import LOW_MEMORY, PAGE, SLIDE, Machine
 from debug.explain.findings import Laxness
 from debug.explain.findings.tables import (
     CalledFrom,
     DirectionFlag,
     LargePageIgnored,
+    PaeTablesWithoutPae,
     SharedTss,
     StackOverTable,
     StackZeroed,
@@ -25,6 +26,7 @@ from debug.explain.model import CpuState, CpuView, Finding
 from debug.x86.canonical import is_canonical
 from debug.x86.linear import tables_of
 from debug.x86.modes import Mode, PagingMode, code_width, mode_of
+from debug.x86.paging import translate
 from debug.x86.refusals import Check
 from debug.x86.registers import Cr4, Rflags
 
@@ -33,6 +35,7 @@ _ADDRESS = 0x000F_FFFF_FFFF_F000
 _SAME_CODE = 0x10000  # bytes between RIP and what the same kernel returns to
 _LOW_HALF, _IMAGE = (1 << 32) - 1, 1 << 24  # a kernel's tables lie within so many bytes
 _TSS = 104  # bytes of a 64-bit TSS
+_CODE = 16  # bytes of code that tell it from filler
 _IST = 36  # offset of the first of seven stacks in a 64-bit TSS
 _PUSHED = 32  # bytes that code without a meaning may have pushed meanwhile
 _DATA_AREA = 0x500  # below: the BIOS's vectors and data
@@ -46,8 +49,10 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[Finding, ...
     running: list[Cpu] = []
     for view in views:
         cpu = machine.cpu(view.index)
+        if cpu is not None and view.state in (CpuState.SHUT_DOWN, CpuState.HALTED):
+            found += _page_size_ignored(machine, cpu)
         if cpu is not None and view.state is CpuState.SHUT_DOWN:
-            found += _page_size_ignored(machine, cpu) + _called(machine, cpu)
+            found += _called(machine, cpu) + _pae_tables(machine, cpu)
             found += _task_truncated(machine, cpu) + _overgrown(machine, cpu)
         if cpu is None or view.state in _WAITING or mode_of(cpu.registers) is not Mode.LONG64:
             continue
@@ -63,7 +68,7 @@ def _page_size_ignored(machine: Machine, cpu: Cpu) -> list[Finding]:
     tables = tables_of(cpu.registers)
     if tables is None or tables.mode is not PagingMode.PAGING32 or tables.cr4 & Cr4.PSE:
         return []
-    for name in ("rip", "rsp"):
+    for name in ("rip", "rsp", "cr2"):
         address = machine.pc(cpu.registers) if name == "rip" else cpu.registers.get(name)
         walk = machine.linear(cpu.registers).walk(address) if address is not None else None
         if address is None or walk is None or not walk.entries:
@@ -72,6 +77,21 @@ def _page_size_ignored(machine: Machine, cpu: Cpu) -> list[Finding]:
         if raw & 0x81 == 0x81:
             return [LargePageIgnored(cpu.index, address, address >> 22, raw)]
     return []
+
+
+def _pae_tables(machine: Machine, cpu: Cpu) -> list[Finding]:
+    """[SDM 3A "PAE Paging"]: 32-bit paging reads the halves of an entry as two."""
+    tables, rip = tables_of(cpu.registers), machine.pc(cpu.registers)
+    if tables is None or tables.mode is not PagingMode.PAGING32 or rip is None:
+        return []
+    memory, meant = machine.evidence.memory, replace(tables, cr4=tables.cr4 | int(Cr4.PAE))
+    walk, taken = translate(memory, meant, rip), translate(memory, tables, rip)
+    if walk.physical is None or walk.physical == taken.physical:
+        return []
+    code = machine.physical(walk.physical, _CODE)
+    if code is None or filler(code) is not None:
+        return []
+    return [PaeTablesWithoutPae(cpu.index, tables.cr3, rip, walk.entries[0].raw)]
 
 
 def _task_truncated(machine: Machine, cpu: Cpu) -> list[Finding]:
@@ -101,16 +121,36 @@ def _overgrown(machine: Machine, cpu: Cpu) -> list[Finding]:
     if rip is None or width not in (32, 64) or rip < LOW_MEMORY:
         return []
     tables = [("GDT", registers.gdtr)] + ([("IDT", registers.idtr)] if width == 64 else [])
-    size = width // 8
     for name, table in tables:
         if table is None or not 7 < table.limit < 0xFFFF:
             continue
         data = machine.linear(registers).read(table.base, min(table.limit + 1, 4096)) or b""
-        words = (int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
-        count = sum(abs(word - rip) < _SAME_CODE for word in words)
+        count = _returns(data, rip, width // 8)
         if count >= 2:
             return [StackOverTable(cpu.index, name, table.base, count)]
+    return _over_page_tables(machine, cpu, rip, width // 8)
+
+
+def _over_page_tables(machine: Machine, cpu: Cpu, rip: int, size: int) -> list[Finding]:
+    """RSP is no longer mapped, and by the BSP's tables its frame is a table of this CPU's."""
+    rsp, bsp = cpu.registers.get("rsp"), machine.bsp
+    if rsp is None or bsp is None or bsp.index == cpu.index:
+        return []
+    walk, theirs = (machine.linear(one.registers).walk(rsp) for one in (cpu, bsp))
+    if walk is None or walk.present or theirs is None or theirs.physical is None:
+        return []
+    frame = theirs.physical & -PAGE
+    for entry in walk.entries:
+        count = _returns(machine.physical(frame, PAGE) or b"", rip, size)
+        if entry.address & -PAGE == frame and count >= 2:
+            return [StackOverTable(cpu.index, f"page table ({entry.level})", frame, count)]
     return []
+
+
+def _returns(data: bytes, rip: int, size: int) -> int:
+    """How many words are addresses of the code around RIP."""
+    words = (int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
+    return sum(abs(word - rip) < _SAME_CODE for word in words)
 
 
 def _called(machine: Machine, cpu: Cpu) -> list[Finding]:

@@ -38,8 +38,12 @@ def propagate(
     registers: Registers,
     first: int,
     interrupt: bool = False,
+    software: bool = False,
 ) -> Propagation:
-    """Deliver vector `first` with `registers`, and what that raises, to the end."""
+    """Deliver vector `first` with `registers`, and what that raises, to the end.
+
+    `interrupt`: it is no exception.  `software`: it is an INT n.
+    """
     memory = machine.linear(registers)
     steps: list[Step] = []
     findings: list[Finding] = []
@@ -48,7 +52,7 @@ def propagate(
     for _ in range(_MAX_STEPS):
         if not 0 <= number <= 255:
             break
-        attempt = deliver(memory, number)
+        attempt = deliver(memory, number, software=software and not exceptions)
         if attempt.entered:
             return Propagation(
                 tuple(steps), tuple(findings), (), False, attempt.handler, tuple(raised)

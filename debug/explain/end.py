@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from debug.evidence import Cpu, EventKind, ExceptionEvent
+from debug.evidence import Cpu, EventKind, ExceptionEvent, Registers
 from debug.explain import chain, compare, delivery, fault, observed, real_mode, recursion
 from debug.explain import stages as stage
 from debug.explain import state
@@ -153,7 +153,7 @@ def _shutdown(machine: Machine, culprit: Optional[Cpu]) -> End:
         return End(notes=("no exception was recorded",))
     registers = first.step.registers
     assert registers is not None  # every first step has them
-    derived = delivery.propagate(machine, index, registers, first.vector, first.interrupt)
+    derived = _delivered(machine, index, registers, first)
     steps = (first.step, *derived.steps)
     shown = {step.vector for step in steps}
     if not derived.shutdown:
@@ -168,6 +168,15 @@ def _shutdown(machine: Machine, culprit: Optional[Cpu]) -> End:
     notes = first.notes + (() if derived.shutdown else derived.notes)
     end = End(steps, tuple(found), notes, index)
     return _with_state(machine, culprit, end)
+
+
+def _delivered(
+    machine: Machine, index: Optional[int], registers: Registers, first: fault.First
+) -> delivery.Propagation:
+    """What the delivery of the first exception or interrupt raises, by the rules."""
+    return delivery.propagate(
+        machine, index, registers, first.vector, first.interrupt, first.software
+    )
 
 
 def _nested(
@@ -233,5 +242,11 @@ def _reported(machine: Machine, cpu: Optional[Cpu]) -> End:
         return End((first.step, again), found, first.notes, index)
     first = fault.from_event(machine, index, events[0])
     steps = (first.step, *delivery.observed_steps(machine, events[1:]))
-    end = End(steps, first.findings + observed.failures(events), first.notes, index)
+    failed: tuple[Finding, ...] = observed.failures(events)
+    then = first.step.registers
+    if first.software and failed and then is not None:
+        derived = _delivered(machine, index, then, first)
+        if derived.raised[1:2] == (events[1].vector,):
+            failed, steps = derived.findings[:1], (first.step, *derived.steps[:1])
+    end = End(steps, first.findings + failed, first.notes, index)
     return _with_state(machine, machine.cpu(index), end)

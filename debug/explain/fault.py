@@ -35,7 +35,8 @@ class First:
     step: Step
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
-    interrupt: bool = False  # a hardware interrupt, not an exception
+    interrupt: bool = False  # an interrupt, not an exception
+    software: bool = False  # of those, an INT n
 
     @property
     def vector(self) -> int:
@@ -269,7 +270,8 @@ def _text(
 def _interrupt(
     machine: Machine, cpu: Optional[int], registers: Registers, event: ExceptionEvent
 ) -> First:
-    kind = "software interrupt" if event.kind is EventKind.SOFTWARE_INTERRUPT else "interrupt"
+    software = event.kind is EventKind.SOFTWARE_INTERRUPT
+    kind = "software interrupt" if software else "interrupt"
     rip = machine.pc(registers)
     step = Step(
         cpu,
@@ -281,7 +283,7 @@ def _interrupt(
         registers=registers,
     )
     fatal = FatalException(cpu, event.vector, None, rip, mode_of(registers).value)
-    return First(step, (fatal,), interrupt=True)
+    return First(step, (fatal,), interrupt=True, software=software)
 
 
 _RESERVED = int(PageFaultCode.RSVD)

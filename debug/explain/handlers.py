@@ -20,6 +20,7 @@ from debug.x86.decode import MAX_LENGTH
 from debug.x86.exceptions import GP, NP, PF
 from debug.x86.instruction import ImmediateOperand, Instruction, Kind
 from debug.x86.modes import Mode, code_width, mode_of
+from debug.x86.registers import Rflags
 
 _UPPER_HALVES = (0xFFFF_FFFF << 32, 0xFFFF_8000 << 32)
 
@@ -173,24 +174,30 @@ def _unreachable(machine: Machine, cpu: Optional[int], registers: Registers) -> 
     return ()
 
 
-_OTHER_GATES = {5: "task gate", 6: "16-bit interrupt gate", 7: "16-bit trap gate"}
+_TASK_GATE = 5
+_OTHER_GATES = {_TASK_GATE: "task gate", 6: "16-bit interrupt gate", 7: "16-bit trap gate"}
 
 
 def _other_gates(
     machine: Machine, cpu: Optional[int], registers: Registers, numbers: range
 ) -> tuple[Finding, ...]:
-    """The first present gate, of those, that pushes another frame than 32-bit code expects."""
+    """The first present gate, of those, that pushes another frame than 32-bit code expects.
+
+    IRET behind a task gate leaves a task, and finds NT set; a task gate for #DF is how it is done.
+    """
     idtr = registers.idtr
     if idtr is None or not idtr.base:
         return ()  # the BIOS's vectors
+    task = len(numbers) == 1 or bool((registers.rflags or 0) & Rflags.NT)
     for number in numbers:
         if number * 8 + 7 > idtr.limit:
             break
         gate = machine.linear(registers).read(idtr.base + number * 8, 8)
         if gate is None:
             break
-        if gate[5] & 0x90 == 0x80 and gate[5] & 0xF in _OTHER_GATES:
-            kind, raw = _OTHER_GATES[gate[5] & 0xF], int.from_bytes(gate, "little")
+        type_ = gate[5] & 0xF
+        if gate[5] & 0x90 == 0x80 and type_ in _OTHER_GATES and (task or type_ != _TASK_GATE):
+            kind, raw = _OTHER_GATES[type_], int.from_bytes(gate, "little")
             return (GateOfAnotherKind(cpu, number, kind, raw),)
     return ()
 

@@ -134,8 +134,7 @@ def of_the_aps(machine: Machine, death: Death, end: End) -> Findings:
         if death.is_of(cpu):
             registers = next((s.registers for s in end.steps if s.registers), registers)
         found += trampoline_page.astray(machine, cpu.index, registers)
-        found += trampoline_page.sent(machine, cpu.index, registers)
-        found += handover.astray(machine, cpu.index, registers)
+        found += handover.findings(machine, cpu.index, registers)
         found += compare.differences(machine, cpu.index, registers)
         if death.is_of(cpu):
             found += compare.map_differences(machine, cpu.index, registers, end.findings)

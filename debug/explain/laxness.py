@@ -125,6 +125,22 @@ def mode_traps(machine: Machine, cpu: Optional[int], registers: Registers) -> tu
             f"CS {selector:#06x} has L=0 while EFER.LMA=1: 64-bit code runs in compatibility mode"
         )
         found.append(ModeTrap(cpu, ModeTrapKind.COMPAT_NOT_64, selector, sentence))
+    if mode is Mode.COMPAT16 and not loaded and _jumps_no_more(machine, registers):
+        sentence = (
+            f"EFER.LMA=1, and CS {selector:#06x} is still real mode's: what follows on the MOV to CR0 is"
+            " decoded as 16-bit code"
+        )
+        found.append(ModeTrap(cpu, ModeTrapKind.NO_FAR_JUMP, selector, sentence))
+    if (
+        mode in (Mode.COMPAT16, Mode.COMPAT32)
+        and loaded
+        and not _has_long_segment(machine, registers)
+    ):
+        sentence = (
+            f"EFER.LMA=1, CS {selector:#06x} has L=0, and no code segment in the GDT has L=1: 64-bit mode"
+            " can't be entered"
+        )
+        found.append(ModeTrap(cpu, ModeTrapKind.NO_LONG_SEGMENT, selector, sentence))
     if mode is Mode.PROTECTED16 and not loaded and (jump := _near_jump(machine, registers)):
         sentence = (
             f"CR0.PE was set before {jump:#x}, where a near jump follows: CS {selector:#06x} is still"
@@ -212,6 +228,23 @@ def _near_jump(machine: Machine, registers: Registers) -> Optional[int]:
                 break
         place = data.find(_MOV_CR0, place + 1)
     return None
+
+
+def _jumps_no_more(machine: Machine, registers: Registers) -> bool:
+    """Whether 16-bit code stands at RIP that does not come to a far jump."""
+    at, rip = machine.pc(registers), registers.rip
+    data = machine.linear(registers).some(at, _NEARBY) if at is not None else b""
+    return bool(data) and rip is not None and not _far_jump_ahead(data, rip)
+
+
+def _has_long_segment(machine: Machine, registers: Registers) -> bool:
+    """Whether the GDT has a code segment of 64-bit mode, or can't be read."""
+    table = registers.gdtr
+    data = machine.linear(registers).read(table.base, _SELECTORS) if table is not None else None
+    if table is None or data is None:
+        return True
+    entries = (data[at : at + 8] for at in range(8, min(table.limit + 1, _SELECTORS) - 7, 8))
+    return any(entry[5] & 0x18 == 0x18 and entry[6] & 0x20 for entry in entries)
 
 
 def _far_jump_ahead(data: bytes, address: int) -> bool:

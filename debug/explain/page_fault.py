@@ -224,6 +224,7 @@ def long_mode_missing(
     )
     walk = translate(machine.evidence.memory, as_long, at, Access(fetch=True))
     mapped = walk.physical is not None and bool(machine.physical(walk.physical, 1))
+    mapped = mapped and not _made_for_pae(machine, walk)
     if not (mapped or as_bsp or machine.traced):
         return ()  # a kernel of 32 bits
     known = machine.cpu(cpu)
@@ -233,6 +234,23 @@ def long_mode_missing(
     return (LongModeMissing(cpu, cr3, efer, pae, mapped, as_bsp, model, vain),)
 
 
+def _made_for_pae(machine: Machine, walk: Walk) -> bool:
+    """Whether the first two levels of this walk are a PDPT and a page directory.
+
+    R/W is reserved in what PAE's CR3 names, and set in every PML4 that is of use; pages of a page
+    directory lie 2 MiB apart.
+    """
+    top, leaf = walk.entries[0], walk.entries[-1]
+    if not top.raw & 2:
+        return True
+    beside = machine.physical(leaf.address + 8, 8) if leaf.level == "PDPT" and leaf.large else None
+    if beside is None:
+        return False
+    return (int.from_bytes(beside, "little") & _PAGES) - (leaf.raw & _PAGES) == _LARGE
+
+
+_LARGE = 1 << 21
+_PAGES = 0x000F_FFFF_FFE0_0000  # where an entry has the address of a page of 2 MiB
 _SWITCH = 128  # bytes of code from WRMSR to where paging is on
 _ECX_EFER = b"\xb9\x80\x00\x00\xc0"  # mov ecx, 0xc0000080
 

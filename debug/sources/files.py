@@ -17,10 +17,10 @@ from typing import BinaryIO, Callable, Iterable, Iterator, Optional
 
 from debug.evidence import StageEvent
 from debug.sources import bochs_files, kinds, qemu_core, qemu_files, uefi_files
-from debug.sources.excerpt import Excerpt, Piece
+from debug.sources.excerpt import Piece
 from debug.sources.kinds import Kind
 from debug.sources.pasted import clean
-from debug.sources.qemu_log import ICR_WRITE, MARKERS
+from debug.sources.qemu_log import excerpt as qemu_excerpt
 from debug.sources.witness import Ceiling, Witness
 
 CHUNK = 1 << 20
@@ -141,7 +141,7 @@ def _read_text(
         return _bochs(name, chunks)
     if kind is Kind.STAGES:
         return _stages(name, chunks, decode_stages)
-    excerpt = Excerpt(HEAD, TAIL, MARKERS, stem=ICR_WRITE)
+    excerpt = qemu_excerpt(HEAD, TAIL)
     for chunk in chunks:
         excerpt.feed(chunk)
     deaths, kept = excerpt.counts[DEATH], excerpt.pieces()

@@ -36,7 +36,7 @@ from debug.x86.linear import LinearMemory
 from debug.x86.modes import MASK32, Mode, linear, linear_pc, mode_of, privilege
 from debug.x86.paging import Access, Walk
 from debug.x86.refusals import Check, Refusal, Undecided, Verdict, page_refusal
-from debug.x86.registers import Cr0, Cr4, Efer, Rflags, Xcr0, register_value
+from debug.x86.registers import Cr0, Cr4, Efer, Rflags, Xcr0, iopl, register_value
 from debug.x86.return_checks import check_return
 from debug.x86.segment_checks import (
     check_far_transfer,
@@ -90,8 +90,22 @@ def check_instruction(
     if instruction.privileged and privilege(registers) not in (0, None):
         sentence = f"{instruction.mnemonic} at CPL {privilege(registers)}"
         return Refusal(Check.CPL, sentence, GP, 0)
+    verdict = _check_iopl(registers, instruction)
+    if verdict is not None:
+        return verdict
     operands = check_accesses(memory, instruction)
     return operands if operands is not None else _check_effect(memory, instruction)
+
+
+def _check_iopl(registers: Registers, instruction: Instruction) -> Verdict:
+    """CLI and STI of a program; CR4.PVI lets ring 3 have a flag of its own."""
+    cpl, flags, cr4 = privilege(registers), registers.rflags, registers.get("cr4")
+    if instruction.mnemonic not in ("cli", "sti") or cpl is None or flags is None or cr4 is None:
+        return None
+    level = iopl(flags)
+    if cpl <= level or cr4 & Cr4.PVI or mode_of(registers) in (Mode.REAL, Mode.VM86):
+        return None
+    return Refusal(Check.CPL, f"{instruction.mnemonic} at CPL {cpl} with IOPL {level}", GP, 0)
 
 
 _NEEDS_CR4 = {

@@ -192,10 +192,15 @@ def named_bits(value: int, flags: Type[IntFlag]) -> str:
     return " ".join(words)
 
 
+def iopl(rflags: int) -> int:
+    """The privilege level up to which CLI, STI, IN and OUT are allowed."""
+    return rflags >> 12 & 3
+
+
 def describe_flags(value: int) -> str:
     """RFLAGS by name: bit 1, which is always set, left out and IOPL as a number."""
     text = named_bits(value & ~0x3002, Rflags)
-    level = value >> 12 & 3
+    level = iopl(value)
     return " ".join(filter(None, (text, f"IOPL={level}" if level else "")))
 
 

@@ -61,6 +61,7 @@ class ModeTrapKind(Enum):
     """A CPU in a mode that its code was not written for."""
 
     COMPAT_NOT_64 = "compat-not-64"  # 64-bit code with CS.L=0 and LMA=1
+    NO_LONG_SEGMENT = "no-long-segment"  # LMA=1, CS.L=0, and the GDT has no 64-bit code segment
     CODE16_NOT_32 = "code16-not-32"  # CS.D=0 in protected mode
     LONG_BEFORE_LMA = "long-before-lma"  # CS.L=1 while LMA=0
     NO_FAR_JUMP = "no-far-jump"  # PE=1, and CS is real mode's still

@@ -80,6 +80,22 @@ class LargePageIgnored(Finding):
 
 
 @dataclass(frozen=True)
+class PaeTablesWithoutPae(Finding):
+    """Tables of 8-byte entries, walked as those of 32-bit paging."""
+
+    cr3: int
+    rip: int
+    entry: int  # PDPT[0]
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CR0.PG=1, CR4.PAE=0, and CR3 {self.cr3:#x} holds PAE tables: read with 8-byte entries"
+            f" (PDPT[0] is {self.entry:#x}) they map {self.rip:#x} to memory, with 4-byte entries not"
+            " to the same",
+        )
+
+
+@dataclass(frozen=True)
 class EdgeOfMap(Finding):
     """The page just below the one that faulted is mapped, and so are those before it."""
 
@@ -343,9 +359,9 @@ class Cr3FrameNumber(Finding):
 
 @dataclass(frozen=True)
 class StackOverTable(Finding):
-    """Return addresses stand in the GDT, or in a 64-bit IDT: a stack has grown into it."""
+    """Return addresses stand in a table that the CPU uses: a stack has grown into it."""
 
-    table: str  # "GDT", "IDT"
+    table: str  # "GDT", "IDT", "page table (PD[0])"
     base: int
     words: int
 

@@ -53,7 +53,7 @@ def _no_sipi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if not _starts_others(evidence, explanation):
             at_work = explanation.cpus[0].state is not CpuState.HALTED
             return possible(missing, init, waiting) if at_work else None
-        if _on_its_way(evidence, explanation):
+        if _on_its_way(evidence, explanation) or _held_up(explanation, missing):
             return possible(missing, init, waiting)
         short = explanation.first(ShortMpTable) if not missing.sent_to else None
         sender = () if missing.sent_to else _sender(explanation)
@@ -86,6 +86,17 @@ def _on_its_way(evidence: Evidence, explanation: Explanation) -> bool:
     return any(view.arrived and view.state in busy for view in explanation.cpus)
 
 
+def _held_up(explanation: Explanation, missing: SipiMissing) -> bool:
+    """One CPU is started after the other: the last that was sent a SIPI is not up, and the sender
+    waits."""
+    bsp = explanation.cpus[0] if explanation.cpus else None
+    at_work = (CpuState.SPINNING, CpuState.RUNNING)
+    if bsp is None or bsp.state not in at_work or not missing.sent_to:
+        return False
+    started = [view for view in explanation.cpus if view.apic_id == missing.sent_to[-1]]
+    return any(view.arrived is not True for view in started)
+
+
 def _nobody(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """An IPI for an ID that no CPU has, while a CPU waits."""
     if explanation.status not in NOT_UP:
@@ -110,8 +121,10 @@ def _lost(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """An INIT that reaches the CPU that sends it: ICR low written before high, or "all"."""
+    """An INIT that reaches the CPU that sends it: ICR low written before high, or "all"; or one
+    that an AP sends to the BSP."""
     again = explanation.first(BspRestarted)
+    bsp = explanation.cpus[0] if explanation.cpus else None
     for ipi in evidence.ipis:
         if ipi.kind is not IpiKind.INIT or ipi.by_firmware:
             continue
@@ -124,6 +137,15 @@ def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match
             by = f"CPU {source}" if source is not None else "a CPU that the log does not name"
             text = f"an INIT {ipi.shorthand or 'to its own APIC ID'} was sent by {by}"
             return replace(certain(again, extra=(text,), cpu=source), order=-1)
+        reaches = (
+            ipi.shorthand == "all-but-self"
+            or bsp is not None
+            and (ipi.shorthand is None and ipi.destination == bsp.apic_id is not None)
+        )
+        if source and reaches and bsp is not None and bsp.mode != "64-bit mode":
+            to = ipi.shorthand or f"to APIC ID {ipi.destination}"
+            text = f"an INIT {to} was sent by CPU {source}, an AP: it reached the BSP"
+            return replace(certain(again, extra=(text,), cpu=bsp.index), order=-1)
     inits = [ipi for ipi in evidence.ipis if ipi.kind is IpiKind.INIT and not ipi.by_firmware]
     # One with a shorthand needs no destination: the firmware of a next boot sends such ones.
     aimless = bool(inits) and inits[-1].destination is None and inits[-1].shorthand is None
@@ -132,7 +154,6 @@ def _init_to_bsp(evidence: Evidence, explanation: Explanation) -> Optional[Match
     text = "an INIT was sent before any destination had been written"
     if again is not None:
         return replace(certain(again, extra=(text,)), order=-1)
-    bsp = explanation.cpus[0] if explanation.cpus else None
     if bsp is None or bsp.apic_id != 0 or bsp.mode == "64-bit mode" or evidence.stages:
         return None
     zero = "the destination is 0 then, the APIC ID of the CPU that sent it"
@@ -212,18 +233,20 @@ ROWS = (
     ),
     Row(
         "init-hits-sender",
-        "the INIT reached the CPU that sent it: the BSP restarts",
+        "an INIT reached the BSP, its own or an AP's: it starts again in the firmware",
         Place.START,
         ("BSP reboots when it starts the APs", "BIOS text repeats"),
-        "an INIT had the sender as destination, or the shorthand self or all",
-        "every INIT went to another CPU",
-        "write ICR high before ICR low, and use no shorthand that includes the sender",
+        "an INIT had the sender as destination, or the shorthand self or all; or an AP sent it to all",
+        "every INIT came from the BSP and went to another CPU",
+        "write ICR high before ICR low, each with one 32-bit store (where a whole 16-byte slot is copied,"
+        " QEMU takes the last of its words for the destination), and use no shorthand that includes the"
+        " sender; an AP must not come to the code that starts the others",
         "Interrupt Command Register (ICR)",
         chapters.WAKING,
         ("AP0-03", "AP0-04"),
         _init_to_bsp,
         ("init-to-bsp", "init-to-all"),
-        over=("msr-unknown", "sipi-wrong-vector", "pic-not-remapped"),
+        over=("msr-unknown", "sipi-wrong-vector", "pic-not-remapped", "idt-missing"),
     ),
     Row(
         "ap-waits-for-sipi",

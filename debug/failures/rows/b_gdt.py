@@ -140,17 +140,18 @@ def _no_far_jump(evidence: Evidence, explanation: Explanation) -> Optional[Match
 ROWS = (
     Row(
         "far-jump-missing",
-        "CR0.PE was set and no far jump follows: 32-bit code runs in real mode's code segment",
+        "CR0.PE was set and no far jump follows: 32-bit or 64-bit code runs in real mode's code segment",
         Place.REAL16,
         ("triple fault right after PE", "#UD after mov cr0", "jmp instead of ljmp"),
-        "PE is 1, CS is still real mode's, and a near jump follows on the MOV to CR0",
+        "PE is 1, CS is still real mode's, and a near jump follows on the MOV to CR0, or long mode is on",
         "a far jump loaded CS",
-        "jump far to the 32-bit code segment right after PE is set: jmp dword 0x08:start32",
+        "jump far to the 32-bit code segment right after PE is set: jmp dword 0x08:start32; where PE and"
+        " PG are set at once, to the 64-bit one",
         "Switching to Protected Mode",
         chapters.PROTECTED_MODE,
         ("B16-09", "BLD-05"),
         _no_far_jump,
-        over=("no-code-at-rip", "executing-zeros", "code-for-another-mode"),
+        over=("no-code-at-rip", "executing-zeros", "code-for-another-mode", "code-segment-16-bit"),
     ),
     Row(
         "far-jump-not-relocated",

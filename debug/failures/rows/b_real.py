@@ -290,6 +290,7 @@ ROWS = (
         ("B16-11",),
         _pg_without_pe,
         ("ap-paging-without-protection",),
+        over=("protection-not-enabled",),
     ),
     Row(
         "protection-not-enabled",

@@ -15,6 +15,7 @@ from debug.explain.findings import (
     SelectorFault,
     StageReached,
 )
+from debug.explain.findings.tables import PaeTablesWithoutPae
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely
@@ -53,6 +54,9 @@ def _pae(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if "ignores" in lax.sentence and not {0x34, 0xB5} & set(stages):
             return likely(lax, reached)
         return certain(lax, reached)
+    legacy = explanation.first(PaeTablesWithoutPae)
+    if legacy is not None:
+        return likely(legacy, explanation.first(StageReached, legacy.cpu))
     return _control(Check.PAE_MISSING)(evidence, explanation) or _paging_refused(
         evidence, explanation
     )
@@ -139,10 +143,10 @@ def _msr(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 ROWS = (
     Row(
         "pae-missing",
-        "CR4.PAE is 0 when paging is turned on for long mode",
+        "CR4.PAE is 0 when paging is turned on for long mode, or with tables of 8-byte entries",
         Place.PAGING,
         ("#GP at mov cr0", "works in QEMU, dies on hardware", "without enabling CR4.PAE"),
-        "CR0.PG is set with EFER.LME=1 while CR4.PAE=0",
+        "CR0.PG is set while CR4.PAE=0, with EFER.LME=1 or with CR3 naming PAE tables",
         "CR4.PAE is 1",
         "set CR4.PAE before CR0.PG",
         "Initializing IA-32e Mode",
@@ -153,6 +157,13 @@ ROWS = (
         over=(
             *("long-segment-too-early", "iret-frame-bad", "no-code-at-rip", "null-pointer"),
             *("executing-zeros", "pic-not-remapped", "gate-empty", "idt-missing"),
+            *(
+                "protection-not-enabled",
+                "stack-null",
+                "higher-half-unmapped",
+                "identity-map-missing",
+            ),
+            "page-fault-undelivered",
         ),
     ),
     Row(

@@ -200,7 +200,7 @@ ROWS = (
         "CR4.PSE is 0: 32-bit paging knows no pages of 4 MiB",
         Place.PAGING,
         ("dies at CR0.PG with 4 MiB pages", "executes zeros after paging", "entrypgdir"),
-        "a directory entry on the way to RIP or RSP has PS=1, and CR4.PSE is 0",
+        "a directory entry on the way to RIP, RSP or CR2 has PS=1, and CR4.PSE is 0",
         "CR4.PSE is 1, or no entry has PS=1",
         "set CR4.PSE (bit 4) before CR0.PG, or use page tables",
         "32-Bit Paging",
@@ -211,6 +211,7 @@ ROWS = (
             *("executing-zeros", "no-code-at-rip", "entry-null", "pointer-unmapped"),
             *("page-fault-undelivered", "invalid-opcode-undelivered", "stack-unmapped"),
             *("identity-map-missing", "higher-half-unmapped", "higher-half-wrong-frame"),
+            *("local-apic-unmapped", "mmio-unmapped"),
         ),
     ),
     Row(

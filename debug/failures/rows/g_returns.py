@@ -7,8 +7,16 @@ from dataclasses import replace
 from typing import Optional
 
 from debug.evidence import Evidence
-from debug.explain.findings import BiosCall, FatalException, FrameLeft, GateOfAnotherKind, ShortIret
-from debug.explain.findings.handlers import EndlessCalls
+from debug.explain.findings import (
+    BiosCall,
+    FatalException,
+    FrameLeft,
+    GateOfAnotherKind,
+    HaltedForever,
+    PageFault,
+    ShortIret,
+)
+from debug.explain.findings.handlers import EndlessCalls, InHandler
 from debug.explain.findings.tables import StackOverTable
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -27,6 +35,19 @@ def _other_kind(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     if found is None or explanation.status is Status.HEALTHY:
         return None
     return likely(found, explanation.first(FatalException, found.cpu))
+
+
+def _gave_up(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    """The handler of the last exception was reached, and halts: what was raised is the reason."""
+    fatal = explanation.first(FatalException)
+    if fatal is None or explanation.status is not Status.HANG or not explanation.chain:
+        return None
+    within = explanation.first(InHandler, fatal.cpu)
+    stopped = within or explanation.first(HaltedForever, fatal.cpu)
+    if stopped is None:
+        return None
+    proof = certain if within is not None and within.rip == fatal.rip else likely
+    return proof(fatal, explanation.first(PageFault, fatal.cpu), stopped)
 
 
 def _recursion(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -60,10 +81,11 @@ ROWS = (
     ),
     Row(
         "stack-into-tables",
-        "a stack grew into the GDT or the IDT: it ran out, or a handler or a recursion never ends",
+        "a stack grew into the GDT, the IDT or the page tables: it ran out, or a handler or a recursion never ends",
         Place.DELIVERY,
         ("gates and descriptors are garbage", "recursion without an end", "stack too small"),
-        "the GDT, or the IDT of 64-bit code, holds addresses of the code that runs",
+        "the GDT, the IDT of 64-bit code, or the page table in the frame that RSP is in, holds addresses of"
+        " the code that runs",
         "the tables hold descriptors",
         "look for what fills the stack: a recursion, interrupts that nest, a handler that faults or that"
         " does not return; keep an unmapped page below each stack",
@@ -79,7 +101,7 @@ ROWS = (
                 "gate-empty",
                 "data-segment-type",
             ),
-            *("idt-missing", "stack-overflow", "interrupt-without-gate"),
+            *("idt-missing", "stack-overflow", "stack-unmapped", "interrupt-without-gate"),
         ),
     ),
     Row(
@@ -140,5 +162,21 @@ ROWS = (
         ("IDT-11",),
         _left,
         over=("halted-forever",),
+    ),
+    Row(
+        "handler-gave-up",
+        "an exception whose handler was entered, and stopped the CPU",
+        Place.GENERIC,
+        ("hangs in the exception handler", "cli; hlt after an exception", "isr: for (;;)"),
+        "the last exception's frame is on the stack of a CPU that halts with interrupts off",
+        "the handler returned",
+        "start from the first line of what happened: that is what the kernel did wrong, and halting is"
+        " what its handler does then; let it print vector, error code, RIP and CR2 first",
+        "Exception and Interrupt Reference",
+        chapters.EXCEPTIONS,
+        (),
+        _gave_up,
+        generic=True,
+        over=("halted-forever", "endless-jump", "endless-loop"),
     ),
 )

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Evidence
-from debug.explain.findings import SelectorFault
-from debug.explain.model import Explanation
+from debug.explain.findings import ModeTrap, ModeTrapKind, PageFault, SelectorFault
+from debug.explain.model import Explanation, Status
 from debug.failures import chapters
-from debug.failures.row import Match, Place, Row, certain
+from debug.failures.row import Match, Place, Row, certain, likely
 from debug.x86.refusals import Check
 
 _NO_BASE_OR_LIMIT = 0xFF0F_00FF_FFFF_FFFF  # a descriptor's bits that hold them
@@ -21,7 +21,10 @@ def _by_clues(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _byte_of_code(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    """In long mode a jump to a code segment of one byte: only with L=1 does the limit not count."""
+    """In long mode a jump to a code segment of one byte: only with L=1 does the limit not count.
+
+    Or no code segment of the GDT is one of 64-bit mode.
+    """
     for fault in explanation.all(SelectorFault):
         view = explanation.view(fault.cpu)
         if fault.check is not Check.OFFSET or view is None or "compatibility" not in view.mode:
@@ -29,6 +32,10 @@ def _byte_of_code(evidence: Evidence, explanation: Explanation) -> Optional[Matc
         if fault.descriptor is not None and not fault.descriptor & _NO_BASE_OR_LIMIT:
             text = "EFER.LMA=1, and base and limit are 0: as only a 64-bit segment may have them"
             return certain(fault, extra=(text,))
+    for trap in explanation.all(ModeTrap):
+        if trap.kind is ModeTrapKind.NO_LONG_SEGMENT and explanation.status is not Status.HEALTHY:
+            if not any(fault.after_paging for fault in explanation.all(PageFault, trap.cpu)):
+                return likely(trap)
     return None
 
 
@@ -52,7 +59,8 @@ ROWS = (
         "the GDT's 64-bit code descriptor has L=0: the CPU fell into compatibility mode",
         Place.LONG64,
         ("registers are suddenly 32 bits wide", "CS32 with EFER.LMA=1", "retfq to the wrong mode"),
-        "EFER.LMA=1, CS.L=0, and a GDT whose base only 64-bit code can have loaded",
+        "EFER.LMA=1, CS.L=0, and a GDT whose base only 64-bit code can have loaded, or in which no code"
+        " segment has L=1",
         "CS.L is 1",
         "set L (bit 53) and clear D (bit 54) in the code descriptor: access 0x9a, flags 0xa",
         "Code-Segment Descriptor in 64-bit Mode",

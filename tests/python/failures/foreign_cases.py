@@ -21,6 +21,7 @@ from tests.python.evidence_builder import (
     registers,
     segment,
 )
+from tests.python.explain.test_handlers_that_stop import halts_for_a_read, system_call
 from tests.python.failures.row_cases import Case
 
 FLAT = segment(CODE32, flags=0xCF9B00 & 0xF0FF00)
@@ -233,5 +234,12 @@ CASES = (
         lambda: jumps_high(768, 0),
         lambda: jumps_high(768, 0x82),
     ),
+    Case(
+        "handler-gave-up",
+        "certain",
+        lambda: halts_for_a_read(frame=True),
+        lambda: halts_for_a_read(frame=False),
+    ),
+    Case("gate-privilege", "certain", lambda: system_call(0), lambda: system_call(3)),
     Case("cr3-frame-number", "certain", lambda: points_to(0x10), lambda: points_to(0x11)),
 )

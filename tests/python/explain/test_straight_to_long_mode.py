@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Kernels that go from real mode to long mode with one MOV to CR0, and 32-bit ones with PAE."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from debug.evidence import IpiEvent, IpiKind, Registers
+from debug.report.diagnosis import diagnose
+from tests.python.evidence_builder import (
+    CODE32,
+    GDT,
+    LARGE,
+    NULL_IDT,
+    PRESENT,
+    WRITE,
+    Machine,
+    registers,
+    segment,
+)
+
+START = 0x9000
+LONG = {"cr0": 0x80000011, "cr3": 0x10000, "cr4": 0x20, "efer": 0x500}
+NO_LONG_CODE = (0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
+FLAT = segment(CODE32, flags=0xCF9B00 & 0xF0FF00)
+
+
+def rows(machine: Machine) -> list[tuple[str, str]]:
+    causes = diagnose(machine.evidence()).causes
+    return [(cause.row.id, cause.certainty.value) for cause in causes]
+
+
+def stops(code: str, regs: Registers) -> Machine:
+    """The BSP halts behind the HLT that begins this code, with interrupts off."""
+    machine = Machine()
+    machine.ram.write(START - 1, bytes.fromhex(code))
+    machine.bsp = replace(machine.bsp, registers=replace(regs, rip=START))
+    return machine
+
+
+@pytest.mark.parametrize("flags", (0xCF9B00, 0x0F9B00))
+def test_a_gdt_without_any_64_bit_code_segment(flags: int) -> None:
+    regs = registers("prot32", cs=segment(0x8, flags=flags & 0xF0FF00), **LONG)
+    machine = stops("f4 eb fd", regs)
+    assert "code-segment-l-missing" not in [row for row, _ in rows(machine)]
+    machine.ram.write(GDT, struct.pack("<3Q", *NO_LONG_CODE) + bytes(8))
+    assert rows(machine)[0] == ("code-segment-l-missing", "likely")
+
+
+def test_no_far_jump_at_all() -> None:
+    """CS is real mode's, and the CPU halts where 16-bit code leads it."""
+    regs = registers("prot16", cs=segment(0, 0, 0xFFFF, 0x9B00), **LONG)
+    assert rows(stops("f4 eb fd", regs))[0] == ("far-jump-missing", "likely")
+    jumps = stops("f4 90 ea 00 91 08 00", regs)  # jmp 0x8:0x9100
+    assert rows(jumps)[0][0] != "far-jump-missing"
+
+
+def test_a_mov_to_cr0_that_qemu_ignores_is_no_forgotten_pe() -> None:
+    regs = registers("real", cs=segment(0x8, 0x80, 0xFFFF, 0x9B00), efer=0x500)
+    machine = stops("f4 eb fd", regs)
+    machine.ram.write(START - 0x40, bytes.fromhex("0f 22 c0 ea 7f 8f 08 00"))
+    found = [row for row, _ in rows(machine)]
+    assert found[0] == "pae-missing" and "protection-not-enabled" not in found
+
+
+def restarts(source: int, shorthand: str) -> list[str]:
+    """The BSP dies in the firmware, after this INIT of a CPU."""
+    machine = Machine()
+    machine.ipis = [IpiEvent(IpiKind.INIT, source, None, shorthand=shorthand)]
+    regs = registers("prot32", rip=0xEFAAD, cs=FLAT, idtr=NULL_IDT)
+    return [row for row, _ in rows(machine.kill(regs, 3, cpu=0))]
+
+
+def test_an_ap_that_runs_the_bsps_code_restarts_the_bsp() -> None:
+    assert restarts(1, "all-but-self")[0] == "init-hits-sender"
+    assert "init-hits-sender" not in restarts(0, "all-but-self")
+
+
+def with_pae_tables(cr4: int, top: int = 0) -> Machine:
+    """An AP of a 32-bit kernel dies where its PAE tables map it, and 32-bit paging does not."""
+    machine = Machine()
+    large = (number << 21 | LARGE | WRITE | PRESENT for number in range(512))
+    machine.ram.write(0x1000, struct.pack("<4Q", 0x2000 | top | PRESENT, 0, 0, 0))
+    machine.ram.write(0x2000, struct.pack("<512Q", *large))
+    machine.ram.write(START, bytes.fromhex("8b 43 10 0f 22 d8 89 c4"))
+    regs = registers("prot32", rip=START, cs=FLAT, cr0=0x80000011, cr3=0x1000, cr4=cr4)
+    return machine.kill(regs, 14, 0, START)
+
+
+def test_32_bit_paging_over_pae_tables() -> None:
+    assert rows(with_pae_tables(0))[0] == ("pae-missing", "likely")
+    fine = [row for row, _ in rows(with_pae_tables(0x20))]
+    assert "pae-missing" not in fine and "lme-missing" not in fine
+
+
+def test_a_32_bit_kernel_with_pae_wants_no_long_mode() -> None:
+    """Its page directory, taken for a PDPT, would map the same with one page of 1 GiB."""
+    found = [row for row, _ in rows(with_pae_tables(0x20, WRITE))]
+    assert "lme-missing" not in found
