@@ -87,7 +87,7 @@ def observe(argv: Sequence[str], wishes: Wishes) -> Diagnosis:
         return _noted(first, f"a second run, with a log, failed: {error}")
     if second.status == HEALTHY and first.status == HEALTHY:
         return _noted(second, f"{SECOND} is what this report shows: it saw no CPU die or give up")
-    if second.status == HEALTHY and _same_end(first, second):
+    if second.status == HEALTHY and (_same_end(first, second) or _undecided(first)):
         return _noted(second, f"{SECOND} is what this report shows: it saw the CPUs at work")
     if second.status == HEALTHY or _ended_early(second):
         return _noted(first, f"{SECOND} went another way: {second.explanation.headline}")
@@ -119,7 +119,8 @@ def missing(first: Diagnosis, argv: Sequence[str]) -> str:
         return ""
     if evidence.unseen and evidence.ending is Ending.STOPPED and first.status == UNKNOWN:
         return ""  # it is healthy but for its silence
-    if 0 < len(evidence.cpus) < (evidence.expected_cpus or 0) and not first.causes:
+    lived = evidence.ending not in (Ending.RESTARTED, Ending.TRIPLE_FAULT)
+    if 0 < len(evidence.cpus) < (evidence.expected_cpus or 0) and not first.causes and lived:
         return ""  # it has fewer than must come up
     if not evidence.cpus:
         ended = evidence.ending is Ending.EXITED and first.status == UNKNOWN
@@ -144,6 +145,12 @@ def _ended_early(second: Diagnosis) -> bool:
     """The second run says nothing: it did not start, or Ctrl-C ended it."""
     evidence = second.evidence
     return evidence.ending is Ending.EMULATOR_DIED or INTERRUPTED in evidence.messages
+
+
+def _undecided(first: Diagnosis) -> bool:
+    """It was stopped after its time and nothing speaks against it, as far as a look at it tells."""
+    stopped = first.evidence.ending is Ending.STOPPED
+    return stopped and first.status == UNKNOWN and not first.causes
 
 
 def _same_end(first: Diagnosis, second: Diagnosis) -> bool:
@@ -190,7 +197,8 @@ def _once(
         with machine_for(argv, watched, symbols or NoSymbols(), log, scratch_disks) as machine:
             evidence = machine.observe()
             from debug.cli.symbol_check import compared
-            from debug.explain.waiting import awaited
+            from debug.explain.context import Machine
+            from debug.explain.watching import awaited
             from debug.report.diagnosis import diagnose
             from debug.stages.elf import own_table
             from debug.stages.gather import stages_of
@@ -203,10 +211,11 @@ def _once(
                 unseen=_unseen(wishes.until, evidence.ending, machine.streams),
             )
             diagnosis = diagnose(evidence)
-            if (words := awaited(diagnosis.explanation)) and evidence.ending is Ending.STOPPED:
-                if served := machine.served(words):
-                    cpus = (replace(cpu, served=cpu.index in served) for cpu in evidence.cpus)
-                    diagnosis = diagnose(replace(evidence, cpus=tuple(cpus)))
+            words = awaited(Machine(evidence), diagnosis.explanation)
+            if words and evidence.ending is Ending.STOPPED:
+                cpus = machine.progress(words).applied(evidence.cpus)
+                if cpus != evidence.cpus:
+                    diagnosis = diagnose(replace(evidence, cpus=cpus))
             diagnosis = _noted(diagnosis, *machine.overruled)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))

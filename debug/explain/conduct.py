@@ -121,16 +121,36 @@ def _overgrown(machine: Machine, cpu: Cpu) -> list[Finding]:
     if rip is None or width not in (32, 64) or rip < LOW_MEMORY:
         return []
     tables = [("GDT", registers.gdtr)] + ([("IDT", registers.idtr)] if width == 64 else [])
-    size = width // 8
     for name, table in tables:
         if table is None or not 7 < table.limit < 0xFFFF:
             continue
         data = machine.linear(registers).read(table.base, min(table.limit + 1, 4096)) or b""
-        words = (int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
-        count = sum(abs(word - rip) < _SAME_CODE for word in words)
+        count = _returns(data, rip, width // 8)
         if count >= 2:
             return [StackOverTable(cpu.index, name, table.base, count)]
+    return _over_page_tables(machine, cpu, rip, width // 8)
+
+
+def _over_page_tables(machine: Machine, cpu: Cpu, rip: int, size: int) -> list[Finding]:
+    """RSP is no longer mapped, and by the BSP's tables its frame is a table of this CPU's."""
+    rsp, bsp = cpu.registers.get("rsp"), machine.bsp
+    if rsp is None or bsp is None or bsp.index == cpu.index:
+        return []
+    walk, theirs = (machine.linear(one.registers).walk(rsp) for one in (cpu, bsp))
+    if walk is None or walk.present or theirs is None or theirs.physical is None:
+        return []
+    frame = theirs.physical & -PAGE
+    for entry in walk.entries:
+        count = _returns(machine.physical(frame, PAGE) or b"", rip, size)
+        if entry.address & -PAGE == frame and count >= 2:
+            return [StackOverTable(cpu.index, f"page table ({entry.level})", frame, count)]
     return []
+
+
+def _returns(data: bytes, rip: int, size: int) -> int:
+    """How many words are addresses of the code around RIP."""
+    words = (int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size))
+    return sum(abs(word - rip) < _SAME_CODE for word in words)
 
 
 def _called(machine: Machine, cpu: Cpu) -> list[Finding]:

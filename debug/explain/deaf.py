@@ -30,16 +30,11 @@ _NESTED = 2  # functions between the loop and its HLT
 
 
 def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptComes, ...]:
-    """The one CPU of a stopped machine that is awake, where it waits for what can't come.
-
-    Others may idle, if nothing wakes them either.
-    """
+    """The CPU of a stopped machine that waits for what can't come; others idle, and are as deaf."""
     awake = [view for view in views if view.state not in _DORMANT]
     others = len(awake) > 1
     if others:
-        awake = [
-            view for view in awake if view.state is not CpuState.IDLE or not _deaf(machine, view)
-        ]
+        awake = [view for view in awake if not _deaf(machine, view)]
     if machine.evidence.ending is not Ending.STOPPED or len(awake) != 1:
         return ()
     cpu = machine.cpu(awake[0].index)
@@ -56,8 +51,9 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptC
 
 
 def _deaf(machine: Machine, view: CpuView) -> bool:
+    """Whether a CPU idles, and no interrupt wakes it but one that another CPU sends."""
     cpu = machine.cpu(view.index)
-    return cpu is not None and bool(masked(machine, cpu))
+    return view.state is CpuState.IDLE and cpu is not None and bool(masked(machine, cpu))
 
 
 def masked(machine: Machine, cpu: Cpu) -> tuple[str, ...]:

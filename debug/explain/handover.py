@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Callable, Iterator, Optional
 
-from debug.evidence import Registers
+from debug.evidence import Registers, TableRegister
 from debug.explain.code import Read, filler, filler_at
 from debug.explain.context import PAGE, SLIDE, Machine
 from debug.explain.findings import Contents, HandedOver
-from debug.explain.model import FarJump
-from debug.explain.trampoline_page import is_64_bit_target, pages
+from debug.explain.model import FarJump, Finding
+from debug.explain.trampoline_page import is_64_bit_target, pages, sent
 from debug.explain.trampoline_search import far_jumps
 from debug.explain.waiting import whole_register
 from debug.x86.decode import MAX_LENGTH, decode
@@ -34,7 +34,9 @@ from debug.x86.registers import register_bits
 _STEPS = 128  # instructions that are followed from one far jump
 _REACH = 1 << 16  # bytes behind a header in which a CPU still runs by its accident
 _VECTORS = 0x500  # the BIOS's vectors and data end below
+_IDTR_OF_INIT = TableRegister(0, 0xFFFF)
 _VECTOR_TABLE = "the interrupt vector table"
+_SAMPLES = 128  # places at which memory is looked for
 _FAR, _CHUNK = 1 << 24, 1 << 16  # bytes of zeros that are looked through, and at a time
 _HEADERS = {
     b"\x02\xb0\xad\x1b": "a Multiboot header",
@@ -57,35 +59,54 @@ _SUMS: dict[str, Callable[[int, int], int]] = {
 }
 
 
-def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[HandedOver, ...]:
-    """Of a CPU without lamps that left the trampoline: that it was sent to what is no code."""
-    rip = linear_pc(registers)
+def findings(machine: Machine, cpu: int, registers: Registers) -> tuple[Finding, ...]:
+    """Of a CPU without lamps that left the trampoline: what it was sent to, if that is no code.
+
+    A word of the page that could have sent it there is believed where no code tells the way.
+    """
+    rip, guessed = linear_pc(registers), sent(machine, cpu, registers)
     if rip is None or machine.traced or mode_of(registers) is Mode.REAL or not machine.has_memory:
-        return ()
+        return guessed
     memory = machine.linear(registers)
     lost = memory.read(rip, 1) is None or filler_at(machine, registers) is not None
     for page in pages(machine):
         if page <= rip < page + PAGE:
             continue
         for one, target, source in _exits(machine, memory.read, page):
+            guessed = tuple(word for word in guessed if word.truncated)
             if page <= target < page + PAGE or rip < target:
                 continue
-            there = _VECTOR_TABLE if rip < _VECTORS else _no_code(memory.read, target, rip, lost)
+            far = SLIDE if registers.idtr != _IDTR_OF_INIT else rip  # it has come to no code since
+            there = _no_code(memory.read, target, rip, far if lost else 0)
             if there:
-                return (HandedOver(cpu, one.address, one.text, target, source, there),)
-    return ()
+                found = HandedOver(cpu, one.address, one.text, target, source, there)
+                return (found, *guessed)
+    return guessed
 
 
-def _no_code(read: Read, target: int, rip: int, lost: bool) -> str:
-    """What is at `target`, if that is no code and RIP is where a CPU comes from there; else ""."""
+def _no_code(read: Read, target: int, rip: int, slid: int) -> str:
+    """What is at `target`, if that is no code and RIP is where a CPU comes from there; else "".
+
+    slid: how many bytes a CPU may be away that executes what is no code; 0: it executes code.
+    """
+    if rip < _VECTORS:
+        return _VECTOR_TABLE
     data = read(target, 16)
     contents = filler(data) if data is not None else None
-    if lost and (data is None or contents is not None) and rip < target + SLIDE:
+    if slid and data is None and _nothing(read, target, rip):
+        return "no memory"
+    if (data is None or contents is not None) and rip < target + slid:
         return "no memory" if contents is None else f"nothing but {contents.value}"
     if contents is Contents.ZEROS:
         end = _end_of_zeros(read, target)
         return _slide(read, end) if end is not None and end <= rip < end + _REACH else ""
     return _HEADERS.get((data or b"")[:4], "") if rip < target + _REACH else ""
+
+
+def _nothing(read: Read, target: int, rip: int) -> bool:
+    """Whether no memory is between: nothing stops a CPU there, however far it comes."""
+    step = max((rip - target) // _SAMPLES, PAGE)
+    return all(read(at, 1) is None for at in range(target, rip, step))
 
 
 def _slide(read: Read, end: int) -> str:

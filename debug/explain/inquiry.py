@@ -15,6 +15,7 @@ from debug.explain import (
     counting,
     deaf,
     deep_calls,
+    elsewhere,
     firmware,
     gdt_lost,
     handlers,
@@ -109,6 +110,7 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += counting.findings(machine, views, found)
     found += counting.lacking(machine, views, found)
     found += unanswered.findings(machine, views)
+    found += elsewhere.findings(machine, views, found)
     found += unstarted.findings(machine, views, found)
     found += ports.findings(machine, views)
     found += firmware.findings(machine)
@@ -132,8 +134,7 @@ def of_the_aps(machine: Machine, death: Death, end: End) -> Findings:
         if death.is_of(cpu):
             registers = next((s.registers for s in end.steps if s.registers), registers)
         found += trampoline_page.astray(machine, cpu.index, registers)
-        found += trampoline_page.sent(machine, cpu.index, registers)
-        found += handover.astray(machine, cpu.index, registers)
+        found += handover.findings(machine, cpu.index, registers)
         found += compare.differences(machine, cpu.index, registers)
         if death.is_of(cpu):
             found += compare.map_differences(machine, cpu.index, registers, end.findings)

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from re import Pattern
+from typing import Mapping
+
+_LINE = 80  # bytes of a line that a pattern decides upon: it may be cut in two
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Piece:
 class Excerpt:
     """Feed it chunks; `pieces()` gives the parts it kept, in order, overlaps merged.
 
-    `stem`: what several markers begin with; it is searched for once for all of them.  `head` and
-    `tail` are in bytes.  For each occurrence of a marker the bytes from `before` in
+    `stem`: what several markers begin with; it is searched for once for all of them.  `lines`: more
+    markers, each with what must match from its first byte on.  `head` and `tail` are in bytes.  For each occurrence of a marker the bytes from `before` in
     front of it to `after` behind its start are kept, the last `windows` occurrences of each.
     Memory stays below head + 2 * tail + windows * (before + after) per marker, plus a chunk.
     """
@@ -41,7 +45,9 @@ class Excerpt:
         after: int = 2 << 10,
         windows: int = 32,
         stem: bytes = b"",
+        lines: Mapping[bytes, Pattern[bytes]] = {},
     ) -> None:
+        markers = (*markers, *lines)
         self._head_limit, self._tail_limit = head, tail
         self._before, self._after = before, after
         branches = tuple(m for m in markers if stem and m.startswith(stem))
@@ -50,7 +56,9 @@ class Excerpt:
         }
         if branches:
             self._searched[stem] = branches
+        self._lines = lines
         self._overlap = max((len(marker) for marker in markers), default=1) - 1
+        self._overlap = max(self._overlap, _LINE if lines else 0)
         self._head = bytearray()
         self._tail = bytearray()
         self._tail_start = 0
@@ -87,7 +95,7 @@ class Excerpt:
         while at >= 0:
             start = self._tail_start + at
             for marker in markers:
-                if start > self._last[marker] and self._tail.startswith(marker, at):
+                if start > self._last[marker] and self._is(marker, at):
                     found[marker].append(start)
                     self._last[marker] = start
                     self.counts[marker] += 1
@@ -95,6 +103,11 @@ class Excerpt:
         for marker, starts in found.items():
             for start in starts:
                 self._open.append((marker, start - self._before, start + self._after))
+
+    def _is(self, marker: bytes, at: int) -> bool:
+        if marker in self._lines:
+            return self._lines[marker].match(self._tail, at) is not None
+        return self._tail.startswith(marker, at)
 
     def _close(self, known: int) -> None:
         """Copy the windows whose end has arrived."""

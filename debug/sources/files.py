@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import sys
 from contextlib import ExitStack
 from typing import BinaryIO, Callable, Iterable, Iterator, Optional
 
 from debug.evidence import StageEvent
 from debug.sources import bochs_files, kinds, qemu_core, qemu_files, uefi_files
-from debug.sources.excerpt import Excerpt, Piece
+from debug.sources.excerpt import Piece
 from debug.sources.kinds import Kind
 from debug.sources.pasted import clean
-from debug.sources.qemu_log import ICR_WRITE, MARKERS
+from debug.sources.qemu_log import excerpt as qemu_excerpt
+from debug.sources.standard_input import standard_input
 from debug.sources.witness import Ceiling, Witness
 
 CHUNK = 1 << 20
@@ -77,7 +77,7 @@ class FileReader:
 
     def _stream(self, path: str) -> BinaryIO:
         if path == "-":
-            return sys.stdin.buffer
+            return standard_input()
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         stream = self._open.enter_context(os.fdopen(descriptor, "rb", buffering=0))
         mode = os.fstat(descriptor).st_mode
@@ -141,7 +141,7 @@ def _read_text(
         return _bochs(name, chunks)
     if kind is Kind.STAGES:
         return _stages(name, chunks, decode_stages)
-    excerpt = Excerpt(HEAD, TAIL, MARKERS, stem=ICR_WRITE)
+    excerpt = qemu_excerpt(HEAD, TAIL)
     for chunk in chunks:
         excerpt.feed(chunk)
     deaths, kept = excerpt.counts[DEATH], excerpt.pieces()

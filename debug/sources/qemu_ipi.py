@@ -18,6 +18,7 @@ TRACE_PATTERN = "apic_*write*"  # apic_mem_writel, and apic_register_write where
 _MMIO = re.compile(r"apic_mem_writel 0x([0-9a-f]{1,16}) = 0x([0-9a-f]{1,8})\b")
 _REGISTER = re.compile(r"apic_register_write\D+?(?:0x)?([0-9a-f]{2}) = 0x([0-9a-f]{1,16})\b")
 _SHORTHANDS: tuple[Optional[str], ...] = (None, "self", "all", "all-but-self")
+_ICR_LOW, _ICR_HIGH = 0x30, 0x31  # numbers of registers, which lie 16 bytes apart
 FIRMWARE_PAGE = 0x10  # SeaBIOS's SIPI page number
 
 
@@ -57,20 +58,21 @@ class IcrWrites:
     def line(self, line: str) -> bool:
         """Take one log line; False if it is no APIC trace line."""
         if found := _MMIO.search(line):
-            offset, value = int(found[1], 16) & 0xFFF, int(found[2], 16)
+            # QEMU takes a write anywhere in a register's 16 bytes for one to the register.
+            register, value = (int(found[1], 16) & 0xFFF) >> 4, int(found[2], 16)
             if self._registers_seen:
                 return True  # the same write, which the other event reports too
-            if offset == 0x310:
+            if register == _ICR_HIGH:
                 self._high = value >> 24
-            elif offset == 0x300:
+            elif register == _ICR_LOW:
                 self._send(value, self._high)
             return True
         if found := _REGISTER.search(line):
             self._registers_seen = True
             register, value = int(found[1], 16), int(found[2], 16)
-            if register == 0x31:
+            if register == _ICR_HIGH:
                 self._high = value >> 24
-            elif register == 0x30:
+            elif register == _ICR_LOW:
                 self._send(value, value >> 32 if value >> 32 else self._high)
             return True
         return line.startswith("apic_")

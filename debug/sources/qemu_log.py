@@ -37,6 +37,16 @@ MARKERS = (
     *(ICR_WRITE + icr for icr in (b"045", b"0c5", b"046", b"006", b"0c6")),
     *(ICR_WRITE + icr for icr in (b"c45", b"cc5", b"c46", b"c06", b"cc6")),
 )
+# The same in x2APIC mode, where the destination stands before the delivery mode and the vector.
+_X2APIC_WRITE = b"apic_register_write register 0x30 = 0x"
+_STARTS = re.compile(_X2APIC_WRITE + rb"[0-9a-f]{0,9}(?:[4c]5|[04c]6)[0-9a-f]{2}\r?\n")
+
+
+def excerpt(head: int, tail: int) -> Excerpt:
+    """What is kept of a QEMU log, however long it is."""
+    return Excerpt(head, tail, MARKERS, stem=ICR_WRITE, lines={_X2APIC_WRITE: _STARTS})
+
+
 MAX_FIRST = 32  # exceptions kept of the beginning: the first in time is the cause
 MAX_EXCEPTIONS = 256  # and of the end, all with registers
 MAX_INTERRUPTS = 64
@@ -112,7 +122,7 @@ class LogReader:
     """
 
     def __init__(self, head: int = 256 << 10, tail: int = 1 << 20) -> None:
-        self._excerpt = Excerpt(head, tail, MARKERS, stem=ICR_WRITE)
+        self._excerpt = excerpt(head, tail)
 
     def feed(self, chunk: bytes) -> None:
         self._excerpt.feed(chunk)

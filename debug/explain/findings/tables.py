@@ -374,9 +374,9 @@ class Cr3FrameNumber(Finding):
 
 @dataclass(frozen=True)
 class StackOverTable(Finding):
-    """Return addresses stand in the GDT, or in a 64-bit IDT: a stack has grown into it."""
+    """Return addresses stand in a table that the CPU uses: a stack has grown into it."""
 
-    table: str  # "GDT", "IDT"
+    table: str  # "GDT", "IDT", "page table (PD[0])"
     base: int
     words: int
 

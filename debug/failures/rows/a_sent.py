@@ -53,7 +53,7 @@ def _no_sipi(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if not _starts_others(evidence, explanation):
             at_work = explanation.cpus[0].state is not CpuState.HALTED
             return possible(missing, init, waiting) if at_work else None
-        if _on_its_way(evidence, explanation):
+        if _on_its_way(evidence, explanation) or _held_up(explanation, missing):
             return possible(missing, init, waiting)
         short = explanation.first(ShortMpTable) if not missing.sent_to else None
         sender = () if missing.sent_to else _sender(explanation)
@@ -84,6 +84,17 @@ def _on_its_way(evidence: Evidence, explanation: Explanation) -> bool:
     if not codes or codes & {stage.BSP_ALL_ONLINE, stage.BSP_AP_MISSING}:
         return False
     return any(view.arrived and view.state in busy for view in explanation.cpus)
+
+
+def _held_up(explanation: Explanation, missing: SipiMissing) -> bool:
+    """One CPU is started after the other: the last that was sent a SIPI is not up, and the sender
+    waits."""
+    bsp = explanation.cpus[0] if explanation.cpus else None
+    at_work = (CpuState.SPINNING, CpuState.RUNNING)
+    if bsp is None or bsp.state not in at_work or not missing.sent_to:
+        return False
+    started = [view for view in explanation.cpus if view.apic_id == missing.sent_to[-1]]
+    return any(view.arrived is not True for view in started)
 
 
 def _nobody(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -227,8 +238,9 @@ ROWS = (
         ("BSP reboots when it starts the APs", "BIOS text repeats"),
         "an INIT had the sender as destination, or the shorthand self or all; or an AP sent it to all",
         "every INIT came from the BSP and went to another CPU",
-        "write ICR high before ICR low, and use no shorthand that includes the sender; an AP must not"
-        " come to the code that starts the others",
+        "write ICR high before ICR low, each with one 32-bit store (where a whole 16-byte slot is copied,"
+        " QEMU takes the last of its words for the destination), and use no shorthand that includes the"
+        " sender; an AP must not come to the code that starts the others",
         "Interrupt Command Register (ICR)",
         chapters.WAKING,
         ("AP0-03", "AP0-04"),

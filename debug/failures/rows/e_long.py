@@ -16,6 +16,7 @@ from debug.explain.findings import (
     PageFault,
     Role,
     SentAstray,
+    SharedStack,
     StageReached,
 )
 from debug.explain.findings.tables import CalledFrom, UpperHalfLost
@@ -47,6 +48,9 @@ def _entry_null(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     fault = _fetch(explanation)
     reached = explanation.first(StageReached, fault.cpu if fault is not None else None)
     if fault is not None and fault.address == 0:
+        shared = (f for f in explanation.all(SharedStack) if fault.cpu in (f.cpu, f.other))
+        if (stack := next(shared, None)) is not None:
+            return possible(fault, stack)  # or the other CPU overwrote a return address
         return certain(fault, explanation.first(CalledFrom, fault.cpu), reached)
     handed = explanation.first(HandedOver)
     if handed is not None and handed.target == 0 and explanation.status is not Status.HEALTHY:
@@ -269,7 +273,7 @@ ROWS = (
         ("ENT-02", "BLD-04"),
         _entry_truncated,
         ("ap-entry-truncated",),
-        over=("executing-zeros",),
+        over=("executing-zeros", "entry-no-code"),
     ),
     Row(
         "entry-unmapped",

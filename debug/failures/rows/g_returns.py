@@ -83,10 +83,11 @@ ROWS = (
     ),
     Row(
         "stack-into-tables",
-        "a stack grew into the GDT or the IDT: it ran out, or a handler or a recursion never ends",
+        "a stack grew into the GDT, the IDT or the page tables: it ran out, or a handler or a recursion never ends",
         Place.DELIVERY,
         ("gates and descriptors are garbage", "recursion without an end", "stack too small"),
-        "the GDT, or the IDT of 64-bit code, holds addresses of the code that runs",
+        "the GDT, the IDT of 64-bit code, or the page table in the frame that RSP is in, holds addresses of"
+        " the code that runs",
         "the tables hold descriptors",
         "look for what fills the stack: a recursion, interrupts that nest, a handler that faults or that"
         " does not return; keep an unmapped page below each stack",
@@ -102,7 +103,7 @@ ROWS = (
                 "gate-empty",
                 "data-segment-type",
             ),
-            *("idt-missing", "stack-overflow", "interrupt-without-gate"),
+            *("idt-missing", "stack-overflow", "stack-unmapped", "interrupt-without-gate"),
         ),
     ),
     Row(

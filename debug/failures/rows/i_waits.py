@@ -335,7 +335,7 @@ ROWS = (
         chapters.EXCEPTIONS,
         ("HANG-04",),
         _none_comes,
-        over=(*_OVER, "delay-never-ends", "flag-never-set"),
+        over=(*_OVER, "delay-never-ends", "flag-never-set", "cpu-there-not-seen"),
     ),
     Row(
         "lock-not-released",

@@ -93,7 +93,7 @@ def on_a_tick(timer: int) -> dict[str, str]:
 def test_a_timer_that_was_never_started_is_not_an_ap_that_is_not_seen() -> None:
     """It was unmasked; with none unmasked the BSP may as well wait for the idle AP."""
     assert on_a_tick(0x20020)["interrupt-cannot-come"] == "likely"
-    assert on_a_tick(0x20020)["cpu-there-not-seen"] == "possible"
+    assert "cpu-there-not-seen" not in on_a_tick(0x20020)
     assert on_a_tick(0x10000)["interrupt-cannot-come"] == "possible"
 
 

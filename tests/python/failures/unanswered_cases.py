@@ -7,7 +7,7 @@ import struct
 from dataclasses import replace
 
 from debug.evidence import LocalApic
-from tests.python.evidence_builder import KERNEL, PAGE, STACKS, Machine, registers
+from tests.python.evidence_builder import KERNEL, KERNEL_PHYSICAL, PAGE, STACKS, Machine, registers
 from tests.python.failures.row_cases import Case
 
 LOOP, WORD = KERNEL + 0x1000, KERNEL + 0x3000
@@ -95,7 +95,20 @@ def two_locks(second: int) -> Machine:
     return machine.stop(there, moved=False)
 
 
+def in_two_pages(value: int) -> Machine:
+    """CPU 0 waits for the flag at WORD; in the tables of CPU 1 it is in another page."""
+    machine = waiter(b"\xf3\x90\x83\x3c\x25" + low(WORD) + b"\0\x74\xf4")
+    machine.ap_space.map(KERNEL, KERNEL_PHYSICAL, 64)
+    machine.ap_space.map(WORD, 0x200000)
+    machine.ram.write(0x200000, struct.pack("<I", value))
+    other = machine.ap.registers
+    control = {**other.control, "cr3": machine.ap_space.root}
+    machine.ap = replace(machine.ap, registers=replace(other, control=control))
+    return machine
+
+
 CASES = (
+    Case("shared-word-in-two-pages", "likely", lambda: in_two_pages(1), lambda: in_two_pages(0)),
     Case(
         "task-priority-too-high",
         "likely",
