@@ -15,6 +15,7 @@ from debug.explain import (
     counting,
     deaf,
     deep_calls,
+    elsewhere,
     firmware,
     gdt_lost,
     handlers,
@@ -109,6 +110,7 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += counting.findings(machine, views, found)
     found += counting.lacking(machine, views, found)
     found += unanswered.findings(machine, views)
+    found += elsewhere.findings(machine, views, found)
     found += unstarted.findings(machine, views, found)
     found += ports.findings(machine, views)
     found += firmware.findings(machine)
