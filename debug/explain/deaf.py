@@ -32,7 +32,8 @@ _NESTED = 2  # functions between the loop and its HLT
 def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptComes, ...]:
     """The CPU of a stopped machine that waits for what can't come; others idle, and are as deaf."""
     awake = [view for view in views if view.state not in _DORMANT]
-    if len(awake) > 1:
+    others = len(awake) > 1
+    if others:
         awake = [view for view in awake if not _deaf(machine, view)]
     if machine.evidence.ending is not Ending.STOPPED or len(awake) != 1:
         return ()
@@ -45,7 +46,8 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptC
     test = _test(machine, cpu, awake[0].state) if why else None
     if test is None:
         return ()
-    return (NoInterruptComes(cpu.index, awake[0].where, test.text, why),)
+    armed = cpu.apic is not None and not cpu.apic.lvt.get("timer", _MASKED) & _MASKED
+    return (NoInterruptComes(cpu.index, awake[0].where, test.text, why, not others or armed),)
 
 
 def _deaf(machine: Machine, view: CpuView) -> bool:

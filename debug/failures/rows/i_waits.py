@@ -117,6 +117,8 @@ def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if any(never.by_aps for never in explanation.all(NeverStarted, wait.cpu)):
             continue  # no handler would write it
+        if explanation.chain and explanation.culprit not in (None, wait.cpu):
+            continue  # another CPU took an exception, and is gone for that
         if wait.alone and not wait.lock and not wait.not_come:
             return likely(wait)
     return None
@@ -134,7 +136,8 @@ def _none_comes(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     found = explanation.first(NoInterruptComes)
     if found is None or explanation.status not in (Status.HANG, Status.MISSING_CPU):
         return None
-    return likely(found, explanation.first(WaitsFor, found.cpu))
+    proof = likely if found.meant else possible
+    return proof(found, explanation.first(WaitsFor, found.cpu))
 
 
 def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -155,7 +158,8 @@ def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return possible(loops[0], extra=there)
     counts = any(_counts(text) for _, _, text in wait.writers)
     # What other code writes may be a handler's, and the APs may have nothing to do with it.
-    theirs = counts or not wait.writers
+    deaf = explanation.first(NoInterruptComes, wait.cpu) is not None
+    theirs = counts or not wait.writers and not deaf
     if theirs and not _asked(evidence, wait.cpu):
         return likely(wait, extra=there)
     return possible(wait, extra=there)

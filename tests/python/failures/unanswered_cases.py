@@ -56,6 +56,15 @@ def pending(tpr: int = 0, isr: tuple[int, ...] = (), svr: int = ON) -> LocalApic
     return LocalApic(svr=svr, tpr=tpr, ldr=2, dfr=15, irr=(0x41,), isr=isr)
 
 
+def ticks(tpr: int) -> Machine:
+    """CPU 0 waits for its own timer's handler, whose interrupt is pending."""
+    machine = answer(icr=0x608)
+    assert machine.bsp.apic is not None
+    held = replace(machine.bsp.apic, tpr=tpr, irr=(0x20,), isr=())
+    machine.bsp = replace(machine.bsp, apic=held)
+    return machine
+
+
 TRY = bytes.fromhex("b801000000 8707 85c0 75f5")  # mov eax, 1; xchg [rdi], eax; test eax, eax; jnz
 
 
@@ -106,6 +115,7 @@ CASES = (
         lambda: answer(ap=pending(tpr=0xFF)),
         lambda: answer(ap=pending(tpr=0x3F)),
     ),
+    Case("task-priority-too-high", "likely", lambda: ticks(0xF0), lambda: ticks(0x10)),
     Case(
         "interrupt-to-nobody",
         "likely",
