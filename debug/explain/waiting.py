@@ -79,15 +79,13 @@ def _waits(
         if not body[0].address <= one.address <= body[-1].address
     )
     others = tuple(one for one in near if not one.beside)
-    atomic = (
-        is_atomic(read.by)
-        or _tried(machine, registers, body, read.operand)
-        or any(
-            _takes(one, read.test)
-            for one in near
-            if one.atomic and abs(one.address - body[0].address) < _FUNCTION
-        )
-    )
+    takers = [
+        one
+        for one in near
+        if one.atomic and abs(one.address - body[0].address) < _FUNCTION and _takes(one, read.test)
+    ]
+    tried = is_atomic(read.by) or _tried(machine, registers, body, read.operand)
+    atomic = tried or bool(takers)
     named = machine.symbol(address)
     return WaitsFor(
         cpu.index,
@@ -101,6 +99,7 @@ def _waits(
         tuple((one.address, machine.where(one.address), one.text) for one in others[:4]),
         _not_come(machine, cpu, views, others, atomic),
         _alone(cpu, views) and _is_ram(machine, registers, address),
+        any(one.beside for one in takers),
     )
 
 

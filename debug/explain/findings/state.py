@@ -150,6 +150,12 @@ class WaitsFor(Finding):
     writers: tuple[tuple[int, str, str], ...]  # (address, place, instruction) outside the loop
     not_come: tuple[int, ...]  # CPUs that stand before one of them
     alone: bool = False  # interrupts are off and no other CPU executes anything: nobody can
+    ticket: bool = False  # of a lock: its word tells whose turn it is, and 0 is a turn, too
+
+    @property
+    def held(self) -> bool:
+        """Whether it is a lock that somebody has, or has not given back."""
+        return self.lock and (self.ticket or bool(self.value))
 
     def sentences(self) -> tuple[str, ...]:
         what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
