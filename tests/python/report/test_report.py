@@ -94,8 +94,8 @@ def test_colours_only_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     mono = Terminal()
     terminal.write(diagnosis, mono)
     assert mono.getvalue() == text.render(diagnosis, 60) != text.render(diagnosis)
-    terminal.write(diagnosis, narrow := io.StringIO())
-    assert narrow.getvalue() == text.render(diagnosis), "a file is of 80 columns"
+    terminal.write(diagnosis, file := io.StringIO())
+    assert any(len(line) > 60 for line in file.getvalue().splitlines())  # of 80 columns
 
 
 def test_ascii_stream() -> None:
