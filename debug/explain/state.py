@@ -223,7 +223,8 @@ def bsp_in_firmware(machine: Machine) -> tuple[BspInFirmware, ...]:
     long = mode_of(bsp.registers).long
     if not (machine.in_uefi(bsp) if long else _in_firmware(machine, bsp, rip)):
         return ()
-    return (BspInFirmware(bsp.index, rip, machine.where(rip), _mode(bsp.registers)),)
+    last = machine.screen.rpartition("\n")[2].strip()
+    return (BspInFirmware(bsp.index, rip, machine.where(rip), _mode(bsp.registers), last),)
 
 
 def _all_in_real_mode(machine: Machine) -> bool:

@@ -86,11 +86,14 @@ class BspInFirmware(Finding):
     rip: int
     where: str
     mode: str
+    screen: str = ""  # its last line
 
     def sentences(self) -> tuple[str, ...]:
+        shown = (f'the last line on the screen is "{self.screen}"',) if self.screen else ()
         return (
             f"CPU {self.cpu} executes the firmware at {self.where or hex(self.rip)} in {self.mode}",
             "no INIT or SIPI of a kernel's and no lamp was seen",
+            *shown,
         )
 
 
