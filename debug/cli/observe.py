@@ -119,7 +119,8 @@ def missing(first: Diagnosis, argv: Sequence[str]) -> str:
         return ""
     if evidence.unseen and evidence.ending is Ending.STOPPED and first.status == UNKNOWN:
         return ""  # it is healthy but for its silence
-    if 0 < len(evidence.cpus) < (evidence.expected_cpus or 0) and not first.causes:
+    lived = evidence.ending not in (Ending.RESTARTED, Ending.TRIPLE_FAULT)
+    if 0 < len(evidence.cpus) < (evidence.expected_cpus or 0) and not first.causes and lived:
         return ""  # it has fewer than must come up
     if not evidence.cpus:
         ended = evidence.ending is Ending.EXITED and first.status == UNKNOWN

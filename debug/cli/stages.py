@@ -12,6 +12,7 @@ from typing import Optional, Sequence
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.pictures import timeline as picture
+from debug.sources.standard_input import standard_input
 from debug.stages import machine, perfetto, timeline
 from debug.stages.checksum import encode
 from debug.stages.dump import MemoryDump
@@ -132,7 +133,7 @@ def _table(path: Optional[str]) -> StageTable:
 def _trace(path: str) -> Trace:
     try:
         if path == "-":
-            return read_trace(sys.stdin.buffer)
+            return read_trace(standard_input())
         with open(path, "rb") as file:
             return read_trace(file)
     except OSError as error:

@@ -58,6 +58,8 @@ def _contradicted(file: ElfFile, evidence: Evidence) -> Optional[tuple[str, int,
     compared = 0
     for name, address, code in _sample(file):
         there = _read(evidence, address, len(code))
+        if there is None and _is_identity(file, address):
+            there = evidence.memory.read(address, len(code))  # no CPU's tables are whole
         if there is None:
             continue
         if uniform(there) is not None:
@@ -106,6 +108,13 @@ def _read(evidence: Evidence, address: int, length: int) -> Optional[bytes]:
             if data is not None:
                 return data
     return None
+
+
+def _is_identity(file: ElfFile, address: int) -> bool:
+    """Whether the code there is loaded where it is linked, as what runs before paging is."""
+    linked = address - file.offset
+    segments = (one for one in file.segments() if one.virtual == one.physical)
+    return any(0 <= linked - one.virtual < len(one.data) for one in segments)
 
 
 def _places(evidence: Evidence) -> list[int]:

@@ -164,13 +164,15 @@ def _last_line(text: str) -> str:
 
 
 def _absent(machine: Machine) -> Optional[KernelAbsent]:
-    """A BSP that never came to 64-bit code, of a kernel that is not in memory.
+    """A BSP that lives and never came to 64-bit code, of a kernel that is not in memory.
 
     Who has started an AP is a kernel, wherever it lies.
     """
     images, bsp = machine.evidence.absent_images, machine.bsp
     if not images or bsp is None or machine.traced:
         return None
+    if machine.evidence.ending in (Ending.TRIPLE_FAULT, Ending.RESTARTED):
+        return None  # no loader waits: what died was something else, and the file is not its
     if any(_by_a_kernel(machine, ipi) for ipi in machine.kernel_ipis):
         return None
     mode = mode_of(bsp.registers)

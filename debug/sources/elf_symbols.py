@@ -72,6 +72,18 @@ def _guarded(path: str, action: Callable[[], _T]) -> _T:
         raise SymbolError(f"{path}: not a readable ELF file ({kind})") from None
 
 
+_MACH_O = (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+
+
+def _other_format(magic: bytes) -> str:
+    """What a file is that begins so and is no ELF file; "" where it may be one."""
+    if magic == b"\x7fELF":
+        return ""
+    if magic[:2] == b"MZ":
+        return "a program in PE format, as UEFI's are and Linux's bzImage (vmlinux has its symbols)"
+    return "a program in Mach-O format" if magic in _MACH_O else "no ELF file"
+
+
 class ElfFile:
     """One ELF file, added at `offset` to the addresses that it is linked at.
 
@@ -93,8 +105,11 @@ class ElfFile:
 
     def _open(self) -> Any:
         path = Path(self.path)
-        if not path.is_file():
+        if not path.exists():
             raise SymbolError(f"{self.path}: no such file")
+        if not path.is_file():
+            what = "a directory" if path.is_dir() else "no regular file"
+            raise SymbolError(f"{self.path}: {what}; expected an ELF file")
         if path.stat().st_size > MAX_FILE:
             raise SymbolError(f"{self.path}: larger than {MAX_FILE} bytes")
         return path.open("rb")
@@ -102,6 +117,10 @@ class ElfFile:
     def _read_symbols(self) -> None:
         found: dict[int, tuple[int, str, int]] = {}
         with self._open() as stream:
+            if what := _other_format(stream.read(4)):
+                raise SymbolError(
+                    f"{self.path}: {what}; expected the ELF file that the linker makes"
+                )
             elf = ELFFile(stream)
             if not elf.num_sections() and not elf.num_segments():
                 raise SymbolError(f"{self.path}: an ELF header with nothing behind it")
@@ -212,6 +231,10 @@ class ElfFile:
     def _read_units(self) -> list[tuple[int, int, int]]:
         """Which addresses are of which unit; all of ALL where the file does not say it of each."""
         with self._open() as stream:
+            if what := _other_format(stream.read(4)):
+                raise SymbolError(
+                    f"{self.path}: {what}; expected the ELF file that the linker makes"
+                )
             elf = ELFFile(stream)
             if not elf.has_dwarf_info():
                 return []

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import sys
 from contextlib import ExitStack
 from typing import BinaryIO, Callable, Iterable, Iterator, Optional
 
@@ -21,6 +20,7 @@ from debug.sources.excerpt import Piece
 from debug.sources.kinds import Kind
 from debug.sources.pasted import clean
 from debug.sources.qemu_log import excerpt as qemu_excerpt
+from debug.sources.standard_input import standard_input
 from debug.sources.witness import Ceiling, Witness
 
 CHUNK = 1 << 20
@@ -77,7 +77,7 @@ class FileReader:
 
     def _stream(self, path: str) -> BinaryIO:
         if path == "-":
-            return sys.stdin.buffer
+            return standard_input()
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         stream = self._open.enter_context(os.fdopen(descriptor, "rb", buffering=0))
         mode = os.fstat(descriptor).st_mode

@@ -58,6 +58,10 @@ NO_TABLES = "this stub shows no GDTR, IDTR, TR and no parts of segments but thei
 NO_MEMORY = "this stub reads no physical memory: page tables and descriptors are not known"
 
 
+_FOREIGN = (
+    "the stub's registers are not those of an x86-64 machine: it runs another architecture, or does"
+    " not describe them (qXfer:features)"
+)
 _STRANGER = (
     "something is there, and does not answer as a GDB stub does: another program's, or a debugger"
     " holds the stub already"
@@ -246,10 +250,12 @@ class Remote:
             error = (
                 "nothing listens there: qemu -s, or -gdb tcp::PORT, opens a stub, for :1234 or PORT"
             )
-        elif "emote communication error" in error or "onnection closed" in error:
-            error = f"{_STRANGER} ({error})"
         elif ":" in self._target and "No such file" in error:
             error = "no such host, or port"
+        elif "register" in error or "'g' packet" in error:
+            error = f"{_FOREIGN} ({error})"
+        elif "No such file" not in error and "ermission" not in error:
+            error = f"{_STRANGER} ({error})"
         raise StartError(f"{self._target}: {error}")
 
     def _ask(

@@ -69,8 +69,8 @@ def at_sipi_entry(registers: Registers) -> bool:
 def build_cpus(states: Sequence[CpuState], running: bool, wrote: bool = False) -> tuple[Cpu, ...]:
     """The CPUs; `running` says that they could execute between the two samples.
 
-    `wrote`: the guest wrote something in between.  A CPU that is awake alone did not stand still
-    then, though a busy host showed it at the same place each time.
+    `wrote`: the guest wrote something in between.  A CPU that is awake alone did that: it moved,
+    though it was met at the same place each time, as in a loop of OUT or on a busy host.
 
     A CPU with a thread of its own always executes after its SIPI; one that shares a thread and
     still stands at its first instruction has not been given the time.
@@ -89,8 +89,8 @@ def build_cpus(states: Sequence[CpuState], running: bool, wrote: bool = False) -
                 registers.rflags,
                 registers.general,
             ) or state.roamed
-            if wrote and not moved and alone and not halted:
-                moved = None
+            if wrote and alone and not halted:
+                moved = True
         executed: Optional[bool] = None
         if at_sipi_entry(registers) and not halted:
             if moved is False and threads.count(state.thread) > 1:

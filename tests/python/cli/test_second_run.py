@@ -27,6 +27,14 @@ def test_a_guest_that_ended_qemu_before_its_cpus_were_counted_runs_again() -> No
         assert not missing(diagnose(other), ())
 
 
+def test_a_machine_that_restarts_runs_again_however_many_cpus_it_lacks() -> None:
+    machine = Machine()
+    machine.expected = 4
+    found = replace(machine.evidence(), limits=(NO_LOG,))
+    assert not missing(diagnose(found), ())
+    assert missing(diagnose(replace(found, ending=Ending.RESTARTED)), ())
+
+
 def stopped(*, idle: bool) -> Diagnosis:
     """A machine whose time is over: what a look at it tells, or what a log tells as well."""
     machine = Machine()

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
+import termios
+import time
+from array import array
 from pathlib import Path
 from typing import Optional
 
@@ -168,6 +173,30 @@ def test_a_reader_that_goes_away_is_no_error_message(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(60) == 141
+
+
+def _sleeps(pid: int) -> bool:
+    return (
+        Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "S"
+    )
+
+
+def test_ctrl_c_ends_a_pipe_and_shows_what_came() -> None:
+    """A machine that lives writes for ever; the terminal interrupts both ends of the pipe."""
+    with subprocess.Popen(
+        [LAMPPOST, "stages", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(HEALTHY)
+        process.stdin.flush()
+        unread, deadline = array("i", [1]), time.monotonic() + 60
+        while (unread[0] or not _sleeps(process.pid)) and time.monotonic() < deadline:
+            fcntl.ioctl(process.stdin, termios.FIONREAD, unread)
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        shown = process.stdout.read()
+        assert process.wait(60) == 0
+    assert b"2 of 2 CPUs online" in shown
 
 
 def test_a_missing_package_is_named(tmp_path: Path, trace: Path) -> None:

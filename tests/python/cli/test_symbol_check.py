@@ -81,6 +81,21 @@ def test_a_load_offset_that_is_missing(files: tuple[Path, Path]) -> None:
     assert "no symbol file has a name for 0xffffffff80000001" in notes[0]
 
 
+def test_another_build_is_found_out_where_no_tables_map_it(tmp_path: Path) -> None:
+    """CR3 is 0: the BSP dies at the instruction behind the one that enables paging."""
+    code = (("a", "mov %ecx, %edx"), ("b", "imul %eax, %ebx"))
+    ours, theirs = (assembled(tmp_path, *one, place=0x200000) for one in code)
+    made = Machine()
+    made.ap = replace(made.ap, registers=registers("real"))
+    for one in ElfFile(ours).segments():
+        made.ram.write(one.physical, one.data)
+    here = registers("prot32", rip=0x200003, cr0=0x80000011, cr3=0)
+    made.bsp = replace(made.bsp, registers=here, halted=False)
+    for file, kept in ((ours, True), (theirs, False)):
+        left, _ = checked(ElfSymbols([(file, 0)]), made.evidence())
+        assert bool(left.files) is kept
+
+
 def test_code_that_was_cleared_since_contradicts_nothing(files: tuple[Path, Path]) -> None:
     made = machine(files[0])
     made.ram.write(KERNEL_PHYSICAL, bytes(4096))
@@ -95,15 +110,15 @@ def test_a_file_without_symbols(files: tuple[Path, Path], tmp_path: Path) -> Non
     assert notes == (f"{bare}: it has no symbols (was it stripped?)",)
 
 
-def assembled(folder: Path, name: str, add: str) -> Path:
+def assembled(folder: Path, name: str, add: str, place: int = KERNEL) -> Path:
     """What an assembler makes: symbols without sizes."""
     source = f".globl one, two\none: .rept 8; {add}; .endr\ntwo: .rept 8; {add}; .endr\nhlt\n"
     file, made = folder / f"{name}.elf", folder / f"{name}.o"
     subprocess.run(
         ["as", "--64", "-o", str(made)], input=source.encode(), check=True, timeout=LIMIT
     )
-    place = [f"-Ttext={KERNEL:#x}", "-e", "one", "-o", str(file)]
-    subprocess.run(["ld", *place, str(made)], check=True, timeout=LIMIT)
+    words = [f"-Ttext={place:#x}", "-e", "one", "-o", str(file)]
+    subprocess.run(["ld", *words, str(made)], check=True, timeout=LIMIT)
     return file
 
 

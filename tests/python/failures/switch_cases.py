@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from debug.evidence import EventKind, ExceptionEvent, TableRegister
+from debug.evidence import Ending, EventKind, ExceptionEvent, TableRegister
 from tests.python.evidence_builder import (
     GDT,
     KERNEL,
@@ -28,9 +28,10 @@ MOV_CR0 = b"\x0f\x22\xc0\x90"
 # The boot loader and the trampoline's page.
 
 
-def without_image(mode: str, *, started: bool = False) -> Machine:
+def without_image(mode: str, *, started: bool = False, ending: Ending = Ending.STOPPED) -> Machine:
     """The image's address holds other bytes, and CPU 0 runs something in `mode`."""
     machine = Machine()
+    machine.ending = ending
     machine.absent_images = ("kernel.elf",)
     machine.ram.write(0x200000, b"\x90" * 64)
     there = registers(mode, rip=0x200010, rsp=0x7000)
@@ -166,6 +167,13 @@ CASES = (
         "likely",
         lambda: without_image("prot32"),
         lambda: without_image("prot32", started=True),
+    ),
+    # What restarts the machine is no loader that waits: the file is another kernel's.
+    Case(
+        "kernel-not-loaded",
+        "likely",
+        lambda: without_image("prot32"),
+        lambda: without_image("prot32", ending=Ending.RESTARTED),
     ),
     # Addresses that are relocated, and fields that are empty in the image.
     Case(

@@ -101,6 +101,23 @@ def test_what_is_no_elf_is_a_clear_error(tmp_path: Path, data: bytes) -> None:
         ElfSymbols([(tmp_path / "none", 0)])
 
 
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (b"MZ\x90\x00" + bytes(64), "PE format"),
+        (b"\xcf\xfa\xed\xfe" + bytes(64), "Mach-O"),
+        (b"text\n", "no ELF file"),
+    ],
+)
+def test_another_format_is_named(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "kernel"
+    path.write_bytes(data)
+    with pytest.raises(SymbolError, match=f"{said}.*expected the ELF file"):
+        ElfSymbols([(path, 0)])
+    with pytest.raises(SymbolError, match="a directory; expected"):
+        ElfSymbols([(tmp_path, 0)])
+
+
 def test_damaged_files_never_raise_anything_else(elf: Path, tmp_path: Path) -> None:
     good, source = elf.read_bytes(), random.Random(7)
     path = tmp_path / "bad.elf"

@@ -118,11 +118,35 @@ def test_where_nothing_listens_that_is_said_at_once() -> None:
         assert time.monotonic() - began < PATIENCE / 4
 
 
-def test_another_program_is_called_that(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", bytes(range(256))])
+def test_another_program_is_called_that(tmp_path: Path, answer: bytes) -> None:
     path = str(tmp_path / "web")
-    _serve(path, b"HTTP/1.0 400 Bad Request\r\n\r\n")
+    _serve(path, answer)
     with pytest.raises(StartError, match="does not answer as a GDB stub does"):
         Remote(path, timeout=1.0).__enter__()
+
+
+def test_a_stub_of_other_registers_is_called_that(tmp_path: Path) -> None:
+    """It answers each question with registers: too few for x86-64."""
+    path = str(tmp_path / "stub")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(4)
+
+    def packet(text: bytes) -> bytes:
+        return b"+$%s#%02x" % (text, sum(text) & 0xFF)
+
+    def talk() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while data := connection.recv(4096):
+                for asked in data.split(b"$")[1:]:
+                    says = {b"?": b"S05", b"g": b"00" * 64}.get(asked.split(b"#")[0], b"")
+                    connection.sendall(packet(says))
+
+    threading.Thread(target=talk, daemon=True).start()
+    with pytest.raises(StartError, match="it runs another architecture, or does"):
+        Remote(path, timeout=2.0).__enter__()
 
 
 def test_registers_by_gdbs_names() -> None:

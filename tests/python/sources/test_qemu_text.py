@@ -103,7 +103,7 @@ def test_who_writes_does_not_stand_still() -> None:
     text = split_cpus(BOTH)[1]
     one = CpuState(0, 1, text, earlier=text)
     assert build_cpus([one], True)[0].moved is False
-    assert build_cpus([one], True, wrote=True)[0].moved is None
+    assert build_cpus([one], True, wrote=True)[0].moved is True
     two = [one, replace(one, index=1)]
     assert [cpu.moved for cpu in build_cpus(two, True, wrote=True)] == [False, False]
 
