@@ -27,6 +27,7 @@ from debug.explain import (
     pics,
     ports,
     real_mode,
+    refusal,
     state,
     trampoline_page,
     unanswered,
@@ -110,6 +111,7 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += counting.lacking(machine, views, found)
     found += unanswered.findings(machine, views)
     found += unstarted.findings(machine, views, found)
+    found += refusal.findings(machine, views)
     found += ports.findings(machine, views)
     found += firmware.findings(machine)
     found += firmware.died(machine)

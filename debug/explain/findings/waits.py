@@ -132,3 +132,21 @@ class IpiLost(Finding):
             f" (ICR {self.icr:#x})",
             self.why,
         )
+
+
+@dataclass(frozen=True)
+class CpuRefused(Finding):
+    """A CPU halts for good where a test of what CPUID returned leads."""
+
+    halted: str  # where
+    leaf: int
+    where: str  # of the jump
+    test: str
+    jump: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CPU {self.cpu} halted at {self.halted} with interrupts off",
+            f"a test of CPUID leaf {self.leaf:#x} leads straight there: `{self.test}`, then"
+            f" `{self.jump}` at {self.where}",
+        )
