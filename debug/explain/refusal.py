@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A kernel that halts without a word where a test of CPUID leads: it wants what this CPU has not.
 
-[SDM 2 "CPUID-CPU Identification"].  Only a conditional jump straight to the halt counts, and one
+Only a conditional jump straight to the halt counts, and one
 that goes by what CPUID has just returned.
 """
 
