@@ -160,13 +160,13 @@ class Cpu:
 
 
 class Awaited(NamedTuple):
-    """The word that a CPU's loop reads again and again, and how to know the CPU when it is back."""
+    """What a CPU's loop reads again and again, and how to know that the CPU has left it since."""
 
     cpu: int
-    physical: int
-    size: int  # bytes
     loop: range  # of its instruction pointer
-    kept: tuple[tuple[str, int], ...]  # registers that the loop does not write
+    kept: tuple[tuple[str, int], ...]  # registers that the loop does not write, RSP among them
+    physical: Optional[int] = None  # of the word in memory that it reads, if it is one
+    size: int = 0  # bytes
 
 
 class EventKind(Enum):

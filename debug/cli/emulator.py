@@ -12,6 +12,7 @@ from typing import Mapping, Protocol, Sequence
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import ExitCode
 from debug.evidence import Awaited, Evidence, Symbols
+from debug.sources.progress import Progress
 from debug.sources.watch import Watch
 
 QEMU = ("qemu-system-x86_64", "qemu-system-i386")
@@ -38,8 +39,8 @@ class Machine(Protocol):
     def observe(self) -> Evidence:
         """Let it run to its end and read it out."""
 
-    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
-        """The CPUs whose loops get what they wait for, as the machine runs on for a moment."""
+    def progress(self, words: Sequence[Awaited]) -> Progress:
+        """Which loops get what they wait for, as the machine runs on for a moment."""
 
     def dump(self, path: Path) -> str:
         """Write a core of the paused machine; what became of that, in one sentence."""

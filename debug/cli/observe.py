@@ -197,7 +197,8 @@ def _once(
         with machine_for(argv, watched, symbols or NoSymbols(), log, scratch_disks) as machine:
             evidence = machine.observe()
             from debug.cli.symbol_check import compared
-            from debug.explain.waiting import awaited
+            from debug.explain.context import Machine
+            from debug.explain.watching import awaited
             from debug.report.diagnosis import diagnose
             from debug.stages.elf import own_table
             from debug.stages.gather import stages_of
@@ -210,10 +211,11 @@ def _once(
                 unseen=_unseen(wishes.until, evidence.ending, machine.streams),
             )
             diagnosis = diagnose(evidence)
-            if (words := awaited(diagnosis.explanation)) and evidence.ending is Ending.STOPPED:
-                if served := machine.served(words):
-                    cpus = (replace(cpu, served=cpu.index in served) for cpu in evidence.cpus)
-                    diagnosis = diagnose(replace(evidence, cpus=tuple(cpus)))
+            words = awaited(Machine(evidence), diagnosis.explanation)
+            if words and evidence.ending is Ending.STOPPED:
+                cpus = machine.progress(words).applied(evidence.cpus)
+                if cpus != evidence.cpus:
+                    diagnosis = diagnose(replace(evidence, cpus=cpus))
             diagnosis = _noted(diagnosis, *machine.overruled)
             if not_started(evidence) and not diagnosis.causes:
                 raise StartError("\n  ".join(evidence.messages[:_WORDS]))

@@ -10,7 +10,9 @@ from debug.evidence import Cpu, Ending, EventKind, ExceptionEvent, Registers
 from debug.explain.code import in_wait_loop
 from debug.explain.context import Machine
 from debug.explain.interrupted import in_handler
+from debug.explain.waiting import loop_body
 from debug.x86.exceptions import DF, GP, NM, NMI, NP, PF, SS, TS
+from debug.x86.instruction import Kind
 from debug.x86.registers import Rflags
 
 _MAX_CHAIN = 6
@@ -161,9 +163,21 @@ def halted_after_exception(machine: Machine) -> Optional[Cpu]:
                 continue  # it was handled: why the CPU halts is another matter
             if within is not True and own[-1].registers.cpl not in (0, None):
                 continue
-            if cpu.halted or in_wait_loop(machine, cpu.registers)[1]:
+            if (
+                cpu.halted
+                or in_wait_loop(machine, cpu.registers)[1]
+                or within
+                and _spins(machine, cpu)
+            ):
                 return cpu
     return None
+
+
+def _spins(machine: Machine, cpu: Cpu) -> bool:
+    """Whether a CPU stays in a loop that reads nothing: `for (;;)` with something in it."""
+    body = loop_body(machine, cpu.registers)
+    calm = (Kind.PAUSE, Kind.HALT, Kind.NEAR_JUMP)
+    return bool(body) and all(one.kind in calm or one.mnemonic in ("cli", "nop") for one in body)
 
 
 def _in_another_task(now: Registers, then: Registers) -> bool:

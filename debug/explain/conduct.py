@@ -161,7 +161,8 @@ def _called(machine: Machine, cpu: Cpu) -> list[Finding]:
     call = caller(machine, cpu.registers)
     if call is None:
         return []
-    return [CalledFrom(cpu.index, at, machine.where(call.address), call.text)]
+    low = call.address < LOW_MEMORY
+    return [CalledFrom(cpu.index, at, machine.where(call.address), call.text, low)]
 
 
 def _is_tcg(machine: Machine) -> bool:

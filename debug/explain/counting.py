@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Iterator, Optional
 
 from debug.evidence import Cpu, Registers
 from debug.explain.context import Machine
@@ -14,6 +14,7 @@ from debug.explain.model import CpuState, CpuView, Finding
 from debug.explain.waiting import loop_body, whole_register
 from debug.explain.writers import Writer, writers
 from debug.x86.accesses import linear_address
+from debug.x86.decode import MAX_LENGTH, decode_many
 from debug.x86.instruction import (
     ImmediateOperand,
     Instruction,
@@ -22,9 +23,11 @@ from debug.x86.instruction import (
     Operand,
     RegisterOperand,
 )
+from debug.x86.modes import code_width
 
 _UP = (CpuState.HALTED, CpuState.IDLE, CpuState.PARKED, CpuState.SPINNING, CpuState.RUNNING)
 _COUNTS = ("inc", "add", "xadd")
+_LOAD_AND_ADD, _FEW = 24, 8  # bytes before a store that load and count; instructions
 _NEAR = 512  # bytes behind the instruction that counts, in code without names
 _MANY = 4096  # no kernel waits for so many CPUs
 
@@ -142,7 +145,7 @@ def _counter(
             near = writers(machine, registers, count.address, count.size)
             outside = [w for w in near if not body[0].address <= w.address <= body[-1].address]
             named = [w for w in outside if not w.beside]
-            if named and all(_counts(w) for w in named):
+            if named and all(_counts(machine, registers, w) for w in named):
                 mask = (1 << 8 * count.size) - 1
                 return count, (other.value & mask) + beyond, tuple(named), machine.pc(registers)
     return None
@@ -193,9 +196,53 @@ def _word(
     return None if data is None else _Side(int.from_bytes(data, "little"), address, operand.size)
 
 
-def _counts(writer: Writer) -> bool:
+def _counts(machine: Machine, registers: Registers, writer: Writer) -> bool:
     words = writer.text.split()
-    return next((word for word in words if word != "lock"), "") in _COUNTS
+    if next((word for word in words if word != "lock"), "") in _COUNTS:
+        return True
+    return any(_adds(body) for body in _endings(machine, registers, writer))
+
+
+def _endings(
+    machine: Machine, registers: Registers, writer: Writer
+) -> Iterator[tuple[Instruction, ...]]:
+    """What may stand before an instruction that writes, with it: code can't be read backwards."""
+    width, memory = code_width(registers) or 64, machine.linear(registers)
+    for back in range(_LOAD_AND_ADD, 1, -1):
+        data = memory.read(writer.address - back, back + MAX_LENGTH) or b""
+        body = decode_many(data, writer.address - back, width, _FEW)
+        ends = [at for at, one in enumerate(body) if one.address == writer.address]
+        if ends:
+            yield tuple(body[: ends[0] + 1])
+
+
+def _adds(body: tuple[Instruction, ...]) -> bool:
+    """Whether one is added to a word between its load and its store, under a lock or without one."""
+    store = body[-1]
+    source = store.operands[-1] if store.operands else None
+    to = store.memory
+    if store.mnemonic != "mov" or to is None or not isinstance(source, RegisterOperand):
+        return False
+    name = whole_register(source.name)
+    mine = [one for one in body[:-1] if one.operands and _sets(one, name)]
+    if len(mine) < 2 or mine[-1].mnemonic not in ("inc", "add", "lea"):
+        return False
+    load = mine[-2]
+    where = load.memory
+    if load.mnemonic != "mov" or where is None or not (where.named and to.named):
+        return False
+    return _place(load, where) == _place(store, to)
+
+
+def _sets(one: Instruction, name: str) -> bool:
+    first = one.operands[0]
+    return (
+        isinstance(first, RegisterOperand) and first.written and whole_register(first.name) == name
+    )
+
+
+def _place(one: Instruction, operand: MemoryOperand) -> int:
+    return operand.displacement + (one.next if operand.base in ("rip", "eip") else 0)
 
 
 def _behind(machine: Machine, view: CpuView, counters: tuple[Writer, ...]) -> bool:

@@ -30,8 +30,11 @@ _NESTED = 2  # functions between the loop and its HLT
 
 
 def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptComes, ...]:
-    """The one CPU of a stopped machine that is awake, where it waits for what can't come."""
+    """The CPU of a stopped machine that waits for what can't come; others idle, and are as deaf."""
     awake = [view for view in views if view.state not in _DORMANT]
+    others = len(awake) > 1
+    if others:
+        awake = [view for view in awake if not _deaf(machine, view)]
     if machine.evidence.ending is not Ending.STOPPED or len(awake) != 1:
         return ()
     cpu = machine.cpu(awake[0].index)
@@ -43,7 +46,14 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptC
     test = _test(machine, cpu, awake[0].state) if why else None
     if test is None:
         return ()
-    return (NoInterruptComes(cpu.index, awake[0].where, test.text, why),)
+    armed = cpu.apic is not None and not cpu.apic.lvt.get("timer", _MASKED) & _MASKED
+    return (NoInterruptComes(cpu.index, awake[0].where, test.text, why, not others or armed),)
+
+
+def _deaf(machine: Machine, view: CpuView) -> bool:
+    """Whether a CPU idles, and no interrupt wakes it but one that another CPU sends."""
+    cpu = machine.cpu(view.index)
+    return view.state is CpuState.IDLE and cpu is not None and bool(masked(machine, cpu))
 
 
 def masked(machine: Machine, cpu: Cpu) -> tuple[str, ...]:

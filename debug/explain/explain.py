@@ -12,8 +12,10 @@ from debug.explain.death import Death, death_of
 from debug.explain.end import End, end_of
 from debug.explain.findings import (
     ExceptionReported,
+    ExecutingFiller,
     HaltedForever,
     KernelGaveUp,
+    OutsideMemory,
     PanicMessage,
     Spinning,
 )
@@ -74,6 +76,9 @@ def _suspect(
         speakers = [f.cpu for f in findings if isinstance(f, (ExceptionReported, PanicMessage))]
         return next((cpu for cpu in speakers if cpu is not None), None)
     if status is Status.HANG:
+        astray = [f.cpu for f in findings if isinstance(f, (ExecutingFiller, OutsideMemory))]
+        if astray and astray[0] is not None:
+            return astray[0]
         kinds = (HaltedForever, Spinning, NoInterruptComes, RetriedInRealMode)
         stuck = [f.cpu for f in findings if isinstance(f, kinds)]
         return stuck[0] if stuck else None

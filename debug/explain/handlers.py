@@ -41,6 +41,9 @@ def findings(
         )
     if mode_of(registers) is not Mode.LONG64 or registers.rip is None:
         return ()
+    returns = instruction is not None and instruction.kind is Kind.IRET
+    if number == PF and returns and instruction is not None and cr2 != registers.rip:
+        return _short(machine, cpu, registers, instruction)  # QEMU pops from ESP then
     if number == PF and cr2 == registers.rip or number == GP and not is_canonical(registers.rip):
         return _unreachable(machine, cpu, registers)
     if number == GP and instruction is not None and instruction.memory is not None:

@@ -15,6 +15,7 @@ from debug.explain import (
     counting,
     deaf,
     deep_calls,
+    elsewhere,
     firmware,
     gdt_lost,
     handlers,
@@ -110,6 +111,7 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += counting.findings(machine, views, found)
     found += counting.lacking(machine, views, found)
     found += unanswered.findings(machine, views)
+    found += elsewhere.findings(machine, views, found)
     found += unstarted.findings(machine, views, found)
     found += refusal.findings(machine, views)
     found += ports.findings(machine, views)

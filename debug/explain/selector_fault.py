@@ -185,6 +185,8 @@ def _good_beyond(machine: Machine, registers: Registers, selector: int, use: Sel
     if table is None or selector & 4 or selector | 7 <= table.limit:
         return False
     first, last = max(8, (table.limit + 1) & ~7), selector & ~7  # the first one is null
+    if last < first:
+        return False
     data = machine.linear(registers).read(table.base + first, last - first + 8)
     if data is None:
         return False

@@ -16,6 +16,7 @@ from debug.explain.code import filler_at, in_wait_loop
 from debug.explain.context import LOW_MEMORY, PAGE, VIDEO_MEMORY, Machine
 from debug.explain.findings import (
     BspInFirmware,
+    Clock,
     Contents,
     ExecutingFiller,
     HaltedForever,
@@ -80,7 +81,7 @@ def describe(machine: Machine, cpu: Cpu, shut_down: bool) -> tuple[CpuView, tupl
         cpu.apic_id if cpu.apic_id is not None else None,
         _mode(registers),
         state,
-        _doing(state, where),
+        _doing(state, where, cpu.halted is not False),
         rip,
         where,
         codes,
@@ -115,7 +116,9 @@ def _spinning(
     at = machine.pc(loop) or 0
     allowed = bool((cpu.registers.rflags or 0) & Rflags.IF)
     clock = clock_of(machine, loop)
-    return Spinning(cpu.index, at, machine.where(at), pause, self_jump, allowed, clock)
+    # With all registers as they were, what was read of a clock is in one of them.
+    stands = clock not in (None, Clock.TSC) and cpu.moved is False
+    return Spinning(cpu.index, at, machine.where(at), pause, self_jump, allowed, clock, stands)
 
 
 _NESTED = 2  # a loop may call a function that calls another one to look
@@ -160,6 +163,8 @@ def _state(machine: Machine, cpu: Cpu, rip: Optional[int], shut_down: bool) -> C
         return CpuState.IDLE if registers.rflags & Rflags.IF else CpuState.HALTED
     if at_reset:
         return CpuState.RESET
+    if any(one.mnemonic == "mwait" for one in loop_body(machine, registers)):
+        return CpuState.IDLE  # some emulators execute it as a pause
     if rip is None:
         return CpuState.UNKNOWN
     if not is_bsp and _in_firmware(machine, cpu, rip) and not _was_started(machine, cpu):
@@ -235,11 +240,11 @@ def _in_firmware(machine: Machine, cpu: Cpu, rip: Optional[int]) -> bool:
     return in_rom(rip)
 
 
-def _doing(state: CpuState, where: str) -> str:
+def _doing(state: CpuState, where: str, halted: bool) -> str:
     place = f" at {where}" if where else ""
     return {
         CpuState.RUNNING: f"running{place}",
-        CpuState.IDLE: f"idle: HLT{place}, interrupts on",
+        CpuState.IDLE: f"idle: {'HLT' if halted else 'MWAIT'}{place}, interrupts on",
         CpuState.HALTED: f"halted{place} with interrupts off",
         CpuState.PARKED: f"parked{place}",
         CpuState.FIRMWARE: f"where the firmware left it{place}",

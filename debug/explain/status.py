@@ -152,8 +152,11 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.HEALTHY
     if any(_refused(machine, view) for view in awake):
         return Status.UNKNOWN
-    moving = [cpu.moved or cpu.served for cpu in machine.cpus if cpu.moved is not None]
-    if awake and moving and all(moving):
+    known = {cpu.index: bool(cpu.moved) for cpu in machine.cpus if cpu.moved is not None}
+    at_work = at_rest | {index for index, moved in known.items() if moved}
+    if _beyond_real_mode(awake) and all(view.index in known for view in awake):
+        at_work |= {view.index for view in views if view.state is CpuState.IDLE}
+    if awake and known and at_work >= set(known) and not _in_exceptions(machine):
         return Status.HEALTHY
     if alive.printing(machine, views) and alive.alone(machine, views):
         return Status.HEALTHY
@@ -173,6 +176,21 @@ def _refused(machine: Machine, view: CpuView) -> bool:
 
 
 _SEVERE = (DF, TS, NP, SS, GP)  # a record that ends near one of these may not go on
+
+
+def _beyond_real_mode(views: list[CpuView]) -> bool:
+    """Whether all these CPUs are where a kernel's are once it works."""
+    return all(view.mode != "real mode" for view in views)
+
+
+_MANY = 16  # exceptions of a kernel in a row
+
+
+def _in_exceptions(machine: Machine) -> bool:
+    """The kernel raises one exception after the other: each is handled, and it may not come on."""
+    last = machine.last_events[-_MANY:]
+    raised = [e for e in last if e.kind is EventKind.EXCEPTION and e.registers.cpl == 0]
+    return len(raised) == _MANY
 
 
 def _only_handled(machine: Machine) -> bool:

@@ -22,6 +22,7 @@ from debug.explain.findings.tables import (
     PagesNotLarge,
     SlotBeside,
     TablesAbsent,
+    UpperHalfLost,
 )
 from debug.explain.model import Finding
 from debug.x86.canonical import MASK64
@@ -52,6 +53,7 @@ def findings(
     found += [beside] if beside is not None else []
     if tables.mode not in (PagingMode.LEVEL4, PagingMode.LEVEL5):
         return tuple(found)
+    found += _halved(machine, cpu, registers, fault)
     if (number := _frame_number(machine, cpu, registers, tables, fault)) is not None:
         return (number,)
     for one in (
@@ -64,6 +66,25 @@ def findings(
         if one is not None:
             found.append(one)
     return tuple(found)
+
+
+def _halved(
+    machine: Machine, cpu: Optional[int], registers: Registers, fault: PageFault
+) -> list[UpperHalfLost]:
+    """A pointer of a kernel in the top 2 GiB that went through 32 bits."""
+    high = 0xFFFF_FFFF << 32
+    if fault.role not in (Role.FETCH, Role.DATA) or not 1 << 31 <= fault.address < 1 << 32:
+        return []
+    if fault.walk_succeeds or machine.maps(registers, high | fault.address) is not True:
+        return []
+    code = (fault.rip or 0, *(cpu.registers.rip or 0 for cpu in machine.cpus))
+    if not any(rip >= high | 1 << 31 for rip in code):
+        return []
+    bases = (("GS", registers.get("gs_base")), ("FS", registers.get("fs_base")))
+    segment = fault.instruction.partition(":")[0][-2:].upper()
+    named = [name for name, base in bases if name == segment and (base or 0) >> 31 == 1]
+    fetch = fault.role is Role.FETCH
+    return [UpperHalfLost(cpu, fault.address, fetch, f"{named[0]} base" if named else "")]
 
 
 def _beside(

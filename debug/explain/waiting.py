@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from debug.evidence import Awaited, Cpu, Registers
+from debug.evidence import Cpu, Registers
 from debug.explain.code import instructions_behind
 from debug.explain.context import Machine
 from debug.explain.findings import WaitsFor
-from debug.explain.model import CpuState, CpuView, Explanation, Status
+from debug.explain.model import CpuState, CpuView
 from debug.explain.writers import Writer, is_atomic, writers
 from debug.x86.accesses import linear_address
 from debug.x86.decode import decode_many
@@ -79,15 +79,13 @@ def _waits(
         if not body[0].address <= one.address <= body[-1].address
     )
     others = tuple(one for one in near if not one.beside)
-    atomic = (
-        is_atomic(read.by)
-        or _tried(machine, registers, body, read.operand)
-        or any(
-            _takes(one, read.test)
-            for one in near
-            if one.atomic and abs(one.address - body[0].address) < _FUNCTION
-        )
-    )
+    takers = [
+        one
+        for one in near
+        if one.atomic and abs(one.address - body[0].address) < _FUNCTION and _takes(one, read.test)
+    ]
+    tried = is_atomic(read.by) or _tried(machine, registers, body, read.operand)
+    atomic = tried or bool(takers)
     named = machine.symbol(address)
     return WaitsFor(
         cpu.index,
@@ -101,35 +99,8 @@ def _waits(
         tuple((one.address, machine.where(one.address), one.text) for one in others[:4]),
         _not_come(machine, cpu, views, others, atomic),
         _alone(cpu, views) and _is_ram(machine, registers, address),
-        _awaited(machine, cpu, body, address, size),
+        any(one.beside for one in takers),
     )
-
-
-def _awaited(
-    machine: Machine, cpu: Cpu, body: tuple[Instruction, ...], address: int, size: int
-) -> Optional[Awaited]:
-    """How a later moment tells whether the CPU waits in vain."""
-    walk = machine.linear(cpu.registers).walk(address)
-    if walk is None or walk.physical is None:
-        return None
-    written = {
-        whole_register(operand.name)
-        for one in body
-        for operand in one.operands
-        if isinstance(operand, RegisterOperand) and operand.written
-    }
-    implied = {"rax"} if any("cmpxchg" in one.mnemonic for one in body) else set()
-    general = cpu.registers.general.items()
-    kept = tuple((name, value) for name, value in general if name not in written | implied)
-    loop = range(body[0].address, body[-1].next)
-    return Awaited(cpu.index, walk.physical, size, loop, kept)
-
-
-def awaited(explanation: Explanation) -> tuple[Awaited, ...]:
-    """What the CPUs wait for of a machine that does not seem to be well."""
-    if explanation.status not in (Status.HANG, Status.MISSING_CPU, Status.UNKNOWN):
-        return ()
-    return tuple(f.awaited for f in explanation.all(WaitsFor) if f.awaited is not None)
 
 
 def _takes(writer: Writer, test: Instruction) -> bool:

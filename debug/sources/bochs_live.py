@@ -223,23 +223,24 @@ class BochsMachine:
         size = self._reader.result().memory
         return BochsMemory(self._process, size, None, self._scratch.path).read(physical, length)
 
-    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
-        """The CPUs whose loops get what they wait for, as the stopped machine runs on for a moment."""
+    def progress(self, words: Sequence[Awaited]) -> Progress:
+        """Which loops get what they wait for, as the stopped machine runs on for a moment."""
         process = self._process
         assert process is not None, "not entered"
         progress = Progress(words, self.read_memory)
+        none = Progress((), self.read_memory)
         until = time.monotonic() + WATCHED
         try:
             while progress.waiting and time.monotonic() < until:
                 run_a_moment(process, SECOND_SAMPLE, STOP_TIMEOUT)
                 if not process.stopped:
-                    return frozenset()
+                    return none
                 cpus = (read_cpu(process, word.cpu) for word in words)
                 shown = {cpu.index: cpu.registers for cpu in cpus if cpu is not None}
                 progress.look(shown, self.read_memory)
         except DebuggerError:
-            return frozenset()
-        return progress.served
+            return none
+        return progress
 
     def dump(self, path: Path) -> str:
         """Bochs can't."""

@@ -55,6 +55,7 @@ POLL = 0.01  # seconds between looks at what QEMU writes
 START_TIMEOUT = 30.0  # seconds for QEMU to greet: its host may be busy
 QUIT_TIMEOUT = 3.0  # seconds for QEMU to close its disk images
 CORE_TIMEOUT = 300.0  # seconds: a core is as large as the machine's memory
+NOBODYS = 0  # the key of a log that no thread wrote alone
 PRELAUNCH_POLL = 0.1  # seconds between looks at a machine that a debugger will start
 
 
@@ -216,22 +217,23 @@ class QemuMachine:
             path.chmod(0o600)  # QEMU makes it read-only: its owner could not write the next one
         return f"{path} is the machine's core: lamppost explain {path}"
 
-    def served(self, words: Sequence[Awaited]) -> frozenset[int]:
-        """The CPUs whose loops get what they wait for, as the paused machine runs on for a moment."""
+    def progress(self, words: Sequence[Awaited]) -> Progress:
+        """Which loops get what they wait for, as the paused machine runs on for a moment."""
         moments, memory = self._moments, self._memory
         assert moments is not None and memory is not None, "not entered"
         progress = Progress(words, memory.now)
+        none = Progress((), memory.now)
         until = time.monotonic() + WATCHED
         try:
             while progress.waiting and time.monotonic() < until:
                 text = moments.later()
                 if not text:
-                    return frozenset()  # it ended meanwhile: that is another story
+                    return none  # it ended meanwhile: that is another story
                 shown = {at: parse_registers(part)[0] for at, part in split_cpus(text).items()}
                 progress.look(shown, memory.now)
         except QmpError:
-            return frozenset()
-        return progress.served
+            return none
+        return progress
 
     # -- watching
 
@@ -383,12 +385,16 @@ class QemuMachine:
         return samples
 
     def _alone(self, sample: str) -> Optional[int]:
-        """The thread of the only CPU that executes anything, where nothing is logged yet."""
+        """The thread of the only CPU that executes anything, where nothing is logged yet.
+
+        NOBODYS where an interrupt may wake another one meanwhile.
+        """
         assert self._launch is not None
         if self._launch.logged or "-d" in self._argv:
             return None
-        awake = awake_alone(sample)
-        return next((thread for index, thread, _ in self._listed if index == awake), None)
+        awake, alone = awake_alone(sample)
+        thread = next((thread for index, thread, _ in self._listed if index == awake), None)
+        return thread if alone or thread is None else NOBODYS
 
     def _log_a_moment(self, qmp: QmpClient, moments: Moments, thread: int) -> None:
         """See whether a CPU that never rests takes the same exception or interrupt for ever."""

@@ -46,8 +46,8 @@ def all_rest(sample: str) -> bool:
     return bool(rests) and all(rests)
 
 
-def awake_alone(sample: str) -> Optional[int]:
-    """The one CPU that is not halted, if no interrupt wakes another; None otherwise."""
+def awake_alone(sample: str) -> tuple[Optional[int], bool]:
+    """(the one CPU that is not halted, whether no interrupt wakes another); None if they are more."""
     awake, dozing = [], 0
     for index, text in split_cpus(sample).items():
         registers, halted = parse_registers(text)
@@ -55,7 +55,7 @@ def awake_alone(sample: str) -> Optional[int]:
             awake.append(index)
         elif (registers.rflags or 0) & Rflags.IF:
             dozing += 1
-    return awake[0] if len(awake) == 1 and not dozing else None
+    return (awake[0] if len(awake) == 1 else None), not dozing
 
 
 def _mode(text: str) -> tuple[object, ...]:

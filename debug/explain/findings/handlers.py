@@ -137,6 +137,7 @@ class NoInterruptComes(Finding):
     where: str
     test: str  # the instruction that reads what a handler would write
     masked: tuple[str, ...]
+    meant: bool = True  # one was: no other CPU is up to be waited for, or its timer is unmasked
 
     def sentences(self) -> tuple[str, ...]:
         return (

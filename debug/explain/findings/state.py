@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Optional
 
-from debug.evidence import Awaited
 from debug.explain.model import Finding
 
 
@@ -120,12 +119,16 @@ class Spinning(Finding):
     self_jump: bool  # jmp $
     interrupts: bool  # IF
     clock: Optional[Clock] = None  # by which the loop ends
+    stands: bool = False  # what is read of the clock is the same at each look
 
     def sentences(self) -> tuple[str, ...]:
         how = "jumps to itself" if self.self_jump else "runs in a loop"
         line = f"it {how} at {self.where or hex(self.rip)}"
         if self.clock is None:
             return (line,)
+        if self.stands:
+            read = f"what it reads of {self.clock.value} is the same at each look"
+            return (line, f"the loop goes by {self.clock.value}: {read}, so that it does not run")
         if self.clock.runs:
             end = "which runs: the loop ends, unless its deadline is too far away"
         else:
@@ -147,7 +150,12 @@ class WaitsFor(Finding):
     writers: tuple[tuple[int, str, str], ...]  # (address, place, instruction) outside the loop
     not_come: tuple[int, ...]  # CPUs that stand before one of them
     alone: bool = False  # interrupts are off and no other CPU executes anything: nobody can
-    awaited: Optional[Awaited] = None  # None where the address is not mapped
+    ticket: bool = False  # of a lock: its word tells whose turn it is, and 0 is a turn, too
+
+    @property
+    def held(self) -> bool:
+        """Whether it is a lock that somebody has, or has not given back."""
+        return self.lock and (self.ticket or bool(self.value))
 
     def sentences(self) -> tuple[str, ...]:
         what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"

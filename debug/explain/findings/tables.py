@@ -199,9 +199,24 @@ class CalledFrom(Finding):
     target: int
     where: str
     call: str
+    low: bool = False  # from below 640 KiB, where trampolines lie
 
     def sentences(self) -> tuple[str, ...]:
         return (f"`{self.call}` at {self.where} called it",)
+
+
+@dataclass(frozen=True)
+class UpperHalfLost(Finding):
+    """An address that is not mapped, and is one of the kernel's with bits 63:32 set."""
+
+    address: int
+    fetch: bool
+    register: str  # "GS base", where that is what lost them
+
+    def sentences(self) -> tuple[str, ...]:
+        whole = 0xFFFF_FFFF << 32 | self.address
+        said = f"{self.address:#x} is not mapped, and {whole:#x} is: bits 63 to 32 were lost"
+        return (said, f"{self.register} is without them") if self.register else (said,)
 
 
 @dataclass(frozen=True)

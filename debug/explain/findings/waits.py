@@ -150,3 +150,25 @@ class CpuRefused(Finding):
             f"a test of CPUID leaf {self.leaf:#x} leads straight there: `{self.test}`, then"
             f" `{self.jump}` at {self.where}",
         )
+
+
+@dataclass(frozen=True)
+class OtherPage(Finding):
+    """The word that a CPU waits for is another one in the tables of another CPU."""
+
+    address: int
+    name: str  # of the word, "" if unknown
+    physical: int
+    value: int
+    other: int  # CPU
+    other_physical: int
+    other_value: int
+
+    def sentences(self) -> tuple[str, ...]:
+        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        return (
+            f"in the page tables of CPU {self.cpu}, {what} is physical address {self.physical:#x},"
+            f" which holds {self.value:#x}",
+            f"in those of CPU {self.other} it is {self.other_physical:#x}, which holds"
+            f" {self.other_value:#x}",
+        )

@@ -27,6 +27,7 @@ from debug.explain.findings.tables import (
     PagesNotLarge,
     SlotBeside,
     TablesAbsent,
+    UpperHalfLost,
 )
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -106,7 +107,10 @@ def _apart(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if address.role is Role.DATA and address.address >> 47 == 1:
             text = f"with bits 63 to 48 set it would be {address.address | 0xFFFF << 48:#x}"
             return certain(address, extra=(text,))
-    return None
+    lost = next((f for f in explanation.all(UpperHalfLost) if not f.fetch), None)
+    if lost is None or explanation.status is Status.HEALTHY:
+        return None
+    return likely(explanation.first(PageFault, lost.cpu), lost)
 
 
 ROWS = (
@@ -316,15 +320,16 @@ ROWS = (
         "an address of the higher half lost its sign extension",
         Place.LONG64,
         ("#GP(0) without CR2", "0x0000800000000000"),
-        "bit 47 of the address is 1 and bits 63 to 48 are 0",
-        "the bits above 47 hold something else",
+        "bit 47 of the address is 1 and bits 63 to 48 are 0; or bits 63 to 32 are 0, and with them set"
+        " the address is mapped",
+        "the upper bits hold something else",
         "write the constant with all 16 digits; sign-extend from bit 47 when an address is built"
-        " from table indices",
+        " from table indices; let no pointer go through 32 bits: an int, or WRMSR without EDX",
         "Canonical Addressing",
         chapters.INTO_C,
         ("LM-10",),
         _apart,
         ("ap-window-sign-lost",),
-        over=("pointer-non-canonical",),
+        over=("pointer-non-canonical", "gs-base-not-set", "mmio-unmapped", "frame-as-pointer"),
     ),
 )

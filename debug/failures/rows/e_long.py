@@ -19,7 +19,7 @@ from debug.explain.findings import (
     SharedStack,
     StageReached,
 )
-from debug.explain.findings.tables import CalledFrom
+from debug.explain.findings.tables import CalledFrom, UpperHalfLost
 from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
@@ -78,7 +78,8 @@ def _entry_truncated(evidence: Evidence, explanation: Explanation) -> Optional[M
         if symbol is not None and symbol.offset == 0:
             text = f"{upper | fault.address:#x} is {symbol}: the upper half was lost"
             return certain(fault, explanation.first(StageReached, fault.cpu), extra=(text,))
-    return None
+    lost = next((f for f in explanation.all(UpperHalfLost) if f.fetch), None)
+    return likely(fault, lost) if lost is not None else None
 
 
 def _higher_half(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -139,6 +140,9 @@ def _entry_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Ma
                 f"{fault.address:#x} is where {symbol} ({base + fault.address:#x}) lies in memory"
             )
             return certain(fault, reached, extra=(text,))
+    called = explanation.first(CalledFrom, fault.cpu)
+    if called is not None and called.low and called.target == fault.address:
+        return certain(fault, called)
     if not about_to:
         return None
     if fault.address >= _HIGHER_HALF and (fault.depth >= 4 or _maps(explanation, fault.cpu)):

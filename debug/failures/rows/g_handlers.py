@@ -101,8 +101,10 @@ def _priority(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """An interrupt waits for its CPU's task priority to fall."""
     for held in explanation.all(InterruptHeld):
         if held.priority is not None and explanation.status is Status.HANG:
-            wait = explanation.first(WaitsFor, held.sender)
-            return likely(held, wait) if held.sender is not None else possible(held)
+            waiting = held.sender if held.sender is not None else held.cpu
+            wait = explanation.first(WaitsFor, waiting)
+            own = wait is not None and not wait.writers and not wait.lock
+            return likely(held, wait) if held.sender is not None or own else possible(held)
     return None
 
 

@@ -15,6 +15,7 @@ from debug.explain.findings import (
     HaltedForever,
     PageFault,
     ShortIret,
+    Spinning,
 )
 from debug.explain.findings.handlers import EndlessCalls, InHandler
 from debug.explain.findings.tables import StackOverTable
@@ -43,7 +44,8 @@ def _gave_up(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if fatal is None or explanation.status is not Status.HANG or not explanation.chain:
         return None
     within = explanation.first(InHandler, fatal.cpu)
-    stopped = within or explanation.first(HaltedForever, fatal.cpu)
+    halted = explanation.first(HaltedForever, fatal.cpu)
+    stopped = within or halted or explanation.first(Spinning, fatal.cpu)
     if stopped is None:
         return None
     proof = certain if within is not None and within.rip == fatal.rip else likely
@@ -177,6 +179,6 @@ ROWS = (
         (),
         _gave_up,
         generic=True,
-        over=("halted-forever", "endless-jump", "endless-loop"),
+        over=("halted-forever", "endless-jump", "endless-loop", "cpu-there-not-seen"),
     ),
 )

@@ -74,6 +74,8 @@ def _delay(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if explanation.status not in (Status.HANG, Status.MISSING_CPU):
         return None
     for loop in explanation.all(Spinning):
+        if loop.stands:
+            return likely(loop, explanation.first(StageReached, loop.cpu))
         if loop.clock is not None and loop.clock.runs:
             continue  # it ends: what takes the time is who asked for so much
         if any(word in _function(loop.where) for word in _WAITS):
@@ -103,7 +105,7 @@ def _barrier(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if len(loops) < 2 or len(loops) != len(awake) or len(places) != 1:
         return None
     waits = explanation.all(WaitsFor)
-    if waits and all(wait.lock and wait.value for wait in waits):
+    if waits and all(wait.held for wait in waits):
         return None  # a lock
     extra = ["every CPU that is awake is in this loop"]
     if len({wait.address for wait in waits}) > 1:
@@ -188,8 +190,9 @@ ROWS = (
         ("hangs in udelay", "hangs in calibration", "PIT never fires"),
         "a CPU spins in a function that measures time, in a loop that goes by no clock which always runs",
         "the CPU leaves the function, or its loop ends by the TSC",
-        "use a clock that runs without interrupts (TSC, or the PIT's channel 2 with its gate open),"
-        " and bound each wait by a number of polls",
+        "use a clock that runs without interrupts (TSC, or the PIT's channel 2 with its gate open), enable"
+        " the HPET (bit 0 of its configuration), take the ACPI timer's port from the FADT, and bound each"
+        " wait by a number of polls",
         "Time-Stamp Counter",
         chapters.WAKING,
         ("AP0-16", "HANG-04", "AP4-13"),

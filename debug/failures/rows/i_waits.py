@@ -47,7 +47,7 @@ def _somebody_else_died(explanation: Explanation, waits: WaitsFor) -> bool:
 
 def _lock(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
-        if not wait.lock or not wait.value:
+        if not wait.held:
             continue
         if wait.alone:
             return likely(wait)
@@ -71,7 +71,7 @@ _KEPT = "no other CPU executes anything: nobody is left who would release it"
 
 def _held_by_nobody(explanation: Explanation) -> tuple[WaitsFor, ...]:
     """The waits for one lock, where every other CPU is idle: who idles holds no lock."""
-    waits = tuple(f for f in explanation.all(WaitsFor) if f.lock and f.value)
+    waits = tuple(f for f in explanation.all(WaitsFor) if f.held)
     waiting = {wait.cpu for wait in waits}
     still = (CpuState.IDLE, *DORMANT)
     others = (view for view in explanation.cpus if view.index not in waiting)
@@ -117,6 +117,8 @@ def _masked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
         if any(never.by_aps for never in explanation.all(NeverStarted, wait.cpu)):
             continue  # no handler would write it
+        if explanation.chain and explanation.culprit not in (None, wait.cpu):
+            continue  # another CPU took an exception, and is gone for that
         if wait.alone and not wait.lock and not wait.not_come:
             return likely(wait)
     return None
@@ -134,7 +136,8 @@ def _none_comes(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     found = explanation.first(NoInterruptComes)
     if found is None or explanation.status not in (Status.HANG, Status.MISSING_CPU):
         return None
-    return likely(found, explanation.first(WaitsFor, found.cpu))
+    proof = likely if found.meant else possible
+    return proof(found, explanation.first(WaitsFor, found.cpu))
 
 
 def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -149,13 +152,14 @@ def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     there = tuple(f"CPU {view.index} is up: {view.doing}" for view in others[:4])
     wait = explanation.first(WaitsFor, loops[0].cpu)
-    if wait is None and loops[0].clock is not None or wait is not None and wait.lock and wait.value:
+    if wait is None and loops[0].clock is not None or wait is not None and wait.held:
         return None  # it waits for time, or for a lock, which who idles does not hold
     if wait is None:
         return possible(loops[0], extra=there)
     counts = any(_counts(text) for _, _, text in wait.writers)
     # What other code writes may be a handler's, and the APs may have nothing to do with it.
-    theirs = counts or not wait.writers
+    deaf = explanation.first(NoInterruptComes, wait.cpu) is not None
+    theirs = counts or not wait.writers and not deaf
     if theirs and not _asked(evidence, wait.cpu):
         return likely(wait, extra=there)
     return possible(wait, extra=there)
@@ -331,7 +335,7 @@ ROWS = (
         chapters.EXCEPTIONS,
         ("HANG-04",),
         _none_comes,
-        over=(*_OVER, "delay-never-ends", "flag-never-set"),
+        over=(*_OVER, "delay-never-ends", "flag-never-set", "cpu-there-not-seen"),
     ),
     Row(
         "lock-not-released",

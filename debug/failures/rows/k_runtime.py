@@ -16,6 +16,7 @@ from debug.explain.findings import (
     Spinning,
     WaitsFor,
 )
+from debug.explain.findings.handlers import InHandler
 from debug.explain.findings.waits import InterruptHeld
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -32,7 +33,7 @@ def _unanswered(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     if explanation.status not in (Status.PANIC, Status.HANG):
         return None
     for held in explanation.all(InterruptHeld):
-        if held.off and held.sender is not None:
+        if held.off and held.sender is not None and not _took_exception(explanation, held.cpu):
             wait = explanation.first(WaitsFor, held.sender)
             mine = explanation.first(WaitsFor, held.cpu)
             return likely(held, wait, mine)
@@ -44,6 +45,12 @@ def _unanswered(evidence: Evidence, explanation: Explanation) -> Optional[Match]
     spins, halted = explanation.first(Spinning, deaf), explanation.first(HaltedForever, deaf)
     lit = f"the kernel waited for the CPU with APIC ID {apic_id} in vain"
     return certain(told, spins, halted, cpu=deaf, extra=(lit,))
+
+
+def _took_exception(explanation: Explanation, cpu: Optional[int]) -> bool:
+    """Whether that CPU halts for an exception: that is what keeps it."""
+    stopped = explanation.first(HaltedForever, cpu) and explanation.first(InHandler, cpu)
+    return bool(explanation.chain) and (explanation.culprit == cpu or stopped is not None)
 
 
 def _panic_in_panic(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from debug.evidence import Ending, IpiEvent, IpiKind
+from debug.evidence import Ending, EventKind, ExceptionEvent, IpiEvent, IpiKind
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
     KERNEL,
     PAGE,
     RESET_IDT,
+    STACKS,
     TRAMPOLINE,
     Machine,
     registers,
@@ -86,3 +87,27 @@ def test_what_the_user_awaited_and_did_not_see_comes_first() -> None:
     assert "which --until awaits, did not appear" in diagnosis.explanation.headline
     notes = " ".join(diagnosis.explanation.notes)
     assert "still running and printing" in notes and "nothing wrong" not in notes
+
+
+def test_a_bsp_at_work_beside_idle_aps_is_healthy() -> None:
+    """The samples meet it at two places, and the AP at one."""
+    machine = Machine()
+    machine.ram.write(0x101200, b"\x90" * 64)
+    there = registers(rip=KERNEL + 0x1200, rflags=0x202, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=there, halted=False, moved=True)
+    assert diagnose(machine.evidence()).status == "healthy"
+    fault = replace(there, rip=KERNEL + 0x1204)
+    for at in range(20):
+        event = ExceptionEvent(EventKind.EXCEPTION, 14, fault, 2, 0x7000_0000 + at * PAGE, 0)
+        machine.events.append(event)
+    assert diagnose(machine.evidence()).status == "unknown"  # each is handled, it may not come on
+
+
+def test_a_loop_around_mwait_is_idle() -> None:
+    machine = Machine()
+    machine.ram.write(0x101200, bytes.fromhex("0f01c8 0f01c9 ebf8"))  # monitor; mwait; jmp
+    there = registers(rip=KERNEL + 0x1203, rflags=0x202, rsp=STACKS + 5 * PAGE - 16)
+    machine.stop(there, moved=False)
+    diagnosis = diagnose(machine.evidence())
+    assert (diagnosis.status, diagnosis.causes) == ("healthy", ())
+    assert diagnosis.explanation.cpus[1].doing.startswith("idle: MWAIT")

@@ -84,3 +84,19 @@ def test_what_is_said_of_a_delay(name: str) -> None:
         loops = diagnosis.explanation.all(Spinning)
         assert any(clock.value in line for line in loops[0].sentences())
         assert "device-not-ready" not in said
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_clock_that_reads_the_same_at_each_look_does_not_run(name: str) -> None:
+    """A port at which no clock is, a timer that nobody started.  The TSC can't be stopped."""
+    code, at, clock = LOOPS[name]
+    machine = stands(code, at)
+    machine.symbols.known = {}
+    machine.bsp = replace(machine.bsp, moved=False)
+    diagnosis = diagnose(machine.evidence())
+    said = {cause.row.id: cause.certainty.value for cause in diagnosis.causes}
+    if clock in (None, Clock.TSC):
+        assert "delay-never-ends" not in said
+    else:
+        assert said["delay-never-ends"] == "likely"
+        assert "which runs" not in " ".join(diagnosis.causes[0].match.evidence)

@@ -151,3 +151,65 @@ def returns_in_32_bits(rflags: int) -> Machine:
 
 def test_the_task_gate_of_the_double_fault_is_not_to_blame_for_another_iret() -> None:
     assert rows(returns_in_32_bits(0x2))[0][0] == "iret-frame-bad"
+
+
+def test_a_handler_that_spins_is_no_wait_for_an_ap() -> None:
+    machine = halts_for_a_read(frame=True)
+    machine.ram.write(KERNEL_PHYSICAL + 0x8010, b"\xf3\x90\xeb\xfc")  # pause; jmp
+    regs = replace(machine.bsp.registers, rip=HALT)
+    machine.bsp = replace(machine.bsp, registers=regs, halted=False, moved=False)
+    assert rows(machine) == [("handler-gave-up", "certain")]
+
+
+def halved(address: int) -> Machine:
+    """The kernel reads per-CPU data through a GS base of 32 bits, and halts for the fault."""
+    regs = registers(rip=KERNEL + 0x100, rflags=ENABLED, rsp=KERNEL + 0x8F30, gs_base=address)
+    fault = ExceptionEvent(EventKind.EXCEPTION, 14, regs, 0, address, 0)
+    machine = halts_in_handler(fault)
+    machine.ram.write(KERNEL_PHYSICAL + 0x100, bytes.fromhex("65 48 8b 1c 25 00 00 00 00"))
+    return machine
+
+
+def test_a_gs_base_without_its_upper_half() -> None:
+    diagnosis = diagnose(halved(0x80009000).evidence())
+    cause = diagnosis.causes[0]
+    assert (cause.row.id, cause.certainty.value) == ("sign-extension-lost", "likely")
+    assert "GS base is without them" in cause.match.evidence
+    assert "sign-extension-lost" not in [row for row, _ in rows(halved(0x90009000))]
+
+
+def test_iretd_whose_stack_pointer_the_emulator_cuts() -> None:
+    """QEMU reads the frame at ESP: the page fault comes before a selector is looked at."""
+    regs = registers(rip=KERNEL + 0x100, rflags=MASKED, rsp=KERNEL + 0x8E00)
+    fault = ExceptionEvent(EventKind.EXCEPTION, 14, regs, 0, 0x80008E00, 0)
+    machine = halts_in_handler(fault)
+    machine.ram.write(KERNEL_PHYSICAL + 0x100, b"\xcf")
+    frame = (KERNEL + 0x200, CODE64, ENABLED, KERNEL + 0x8E28, 0x10)
+    machine.ram.write(KERNEL_PHYSICAL + 0x8E00, struct.pack("<5Q", *frame))
+    assert rows(machine)[0] == ("iret-without-rex", "certain")
+
+
+def test_a_bsp_does_not_wait_for_what_another_cpu_halted_for() -> None:
+    """The BSP polls with interrupts off; the AP took an exception, and its handler halts."""
+    machine = halts_for_a_read(frame=True)
+    stuck, fault = machine.bsp, machine.events[-1]
+    loop = registers(rip=KERNEL + 0x300, rflags=MASKED, rsp=KERNEL + 0x9E00)
+    machine.ram.write(KERNEL_PHYSICAL + 0x300, bytes.fromhex("83 3c 25 00 0a 00 80 00 74 f6"))
+    machine.bsp = replace(stuck, registers=loop, halted=False, moved=False)
+    machine.ap = replace(machine.ap, registers=stuck.registers, halted=True)
+    machine.events[-1] = replace(fault, cpu=1)
+    found = rows(machine)
+    assert found[0] == ("handler-gave-up", "certain")
+    assert "waits-with-interrupts-off" not in dict(found)
+
+
+def test_an_ap_that_went_astray_is_what_the_report_is_about() -> None:
+    machine = Machine()
+    loop = registers(rip=KERNEL + 0x300, rflags=MASKED, rsp=KERNEL + 0x9E00)
+    machine.ram.write(KERNEL_PHYSICAL + 0x300, b"\xf3\x90\xeb\xfc")
+    machine.bsp = replace(machine.bsp, registers=loop, halted=False, moved=False)
+    machine.space.map(0x700000, 0x700000)
+    machine.stop(registers(rip=0x700100, rsp=KERNEL + 0x9000), moved=True)
+    diagnosis = diagnose(machine.evidence())
+    assert diagnosis.causes[0].row.id == "executing-zeros"
+    assert diagnosis.explanation.culprit == 1

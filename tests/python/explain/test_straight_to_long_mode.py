@@ -13,9 +13,14 @@ from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import (
     CODE32,
     GDT,
+    KERNEL,
+    KERNEL_PHYSICAL,
     LARGE,
     NULL_IDT,
+    PAGE,
     PRESENT,
+    STACKS,
+    TRAMPOLINE,
     WRITE,
     Machine,
     registers,
@@ -100,3 +105,33 @@ def test_a_32_bit_kernel_with_pae_wants_no_long_mode() -> None:
     """Its page directory, taken for a PDPT, would map the same with one page of 1 GiB."""
     found = [row for row, _ in rows(with_pae_tables(0x20, WRITE))]
     assert "lme-missing" not in found
+
+
+def test_a_far_pointer_that_was_not_copied() -> None:
+    """Its selector is 0, and so is the GDT's limit: the trampoline ends before its data."""
+    machine = Machine()
+    machine.ram.write(START, bytes.fromhex("66 ff 2e 00 91"))  # jmp dword far [0x9100]
+    regs = registers("prot16", rip=START, cs=segment(0, 0, 0xFFFF, 0x9B00), gdtr=NULL_IDT)
+    assert rows(machine.kill(regs, 13, 0))[0] == ("far-jump-null", "certain")
+
+
+def calls_nothing(caller: int) -> Machine:
+    """The AP's first fetch fails, and on its stack is the return address of a `call rax` there."""
+    machine = Machine()
+    machine.symbols.known = {}
+    machine.ram.write(caller if caller < KERNEL else caller - KERNEL + KERNEL_PHYSICAL, b"\xff\xd0")
+    top = STACKS + 2 * PAGE - 8
+    machine.ram.write(0x300FF8, struct.pack("<Q", caller + 2))
+    return machine.kill(registers(rip=0x4010142D, rsp=top, idtr=NULL_IDT), 14, 0x10, 0x4010142D)
+
+
+def test_an_entry_that_the_trampoline_calls_and_nobody_maps() -> None:
+    assert rows(calls_nothing(TRAMPOLINE + 0x80))[0] == ("entry-unmapped", "certain")
+    assert rows(calls_nothing(KERNEL + 0x2000))[0][0] != "entry-unmapped"
+
+
+def test_an_entry_of_32_bits() -> None:
+    machine = Machine()
+    machine.symbols.known = {}
+    regs = registers(rip=0x80002000, rsp=STACKS + 2 * PAGE, idtr=NULL_IDT)
+    assert rows(machine.kill(regs, 14, 0x10, 0x80002000))[0] == ("entry-truncated", "likely")

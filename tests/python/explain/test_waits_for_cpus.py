@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from debug.evidence import IpiEvent, IpiKind, LocalApic
+from debug.evidence import IpiEvent, IpiKind, LocalApic, Pic
 from debug.explain.model import CpuState
 from debug.report.diagnosis import Diagnosis, diagnose
 from tests.python.evidence_builder import (
@@ -79,6 +79,24 @@ def evidence_of(diagnosis: Diagnosis) -> str:
     return " ".join(diagnosis.causes[0].match.evidence)
 
 
+def on_a_tick(timer: int) -> dict[str, str]:
+    """The BSP waits, interrupts on, for a word that nobody names; all sources of one are off."""
+    machine = waits_for(3, rflags=0x202)
+    apic = LocalApic(apic_id=0, svr=0x1FF, lvt={"lint0": 0x10700, "timer": timer}, timer_initial=0)
+    machine.bsp = replace(machine.bsp, apic=apic)
+    machine.ap = replace(machine.ap, apic=replace(apic, apic_id=1))
+    machine.pics = (Pic(0x20, 0xFF, 0, 0), Pic(0x28, 0xFF, 0, 0))
+    machine.io_apics = ((1 << 16,) * 24,)
+    return dict(causes(machine))
+
+
+def test_a_timer_that_was_never_started_is_not_an_ap_that_is_not_seen() -> None:
+    """It was unmasked; with none unmasked the BSP may as well wait for the idle AP."""
+    assert on_a_tick(0x20020)["interrupt-cannot-come"] == "likely"
+    assert "cpu-there-not-seen" not in on_a_tick(0x20020)
+    assert on_a_tick(0x10000)["interrupt-cannot-come"] == "possible"
+
+
 @pytest.mark.parametrize("rflags", [2, 0x202])
 def test_what_only_the_aps_would_write_is_not_a_missing_sti(rflags: int) -> None:
     machine = unstarted(rflags=rflags)
@@ -137,6 +155,23 @@ def test_every_cpu_has_counted_itself() -> None:
     lines = evidence_of(diagnose(machine.evidence()))
     assert f"CPU 0 waits at {LOOP:#x} until {COUNT:#x} is 4; it is 1" in lines
     assert "CPU 1: the only one is up, and has passed that instruction" in lines
+
+
+LOADED = b"\x8b\x04\x25" + low(COUNT)  # mov eax, [COUNT]
+STORED = b"\x89\x04\x25" + low(COUNT)  # mov [COUNT], eax
+
+
+@pytest.mark.parametrize(
+    "middle, row",
+    [(b"\x83\xc0\x01", "waits-for-more-cpus"), (b"\x83\xe0\x01", "cpu-there-not-seen")],
+)
+def test_a_count_without_an_atomic_instruction(middle: bytes, row: str) -> None:
+    """The APs count under a lock: load, add (or and), store; then they idle."""
+    machine = waits_for(4, 1)
+    machine.ram.write(0x101100, LOADED + middle + STORED + b"\xfb\xf4\xeb\xfc")
+    place = ENTRY + len(LOADED + middle + STORED) + 2
+    there = registers(rip=place, rflags=0x202, rsp=STACKS + 0x4000)
+    assert causes(machine.stop(there, halted=True, moved=False))[0][0] == row
 
 
 def test_an_ap_that_parks_in_a_jump_to_itself_is_not_the_cause() -> None:

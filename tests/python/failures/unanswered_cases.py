@@ -7,7 +7,7 @@ import struct
 from dataclasses import replace
 
 from debug.evidence import LocalApic
-from tests.python.evidence_builder import KERNEL, PAGE, STACKS, Machine, registers
+from tests.python.evidence_builder import KERNEL, KERNEL_PHYSICAL, PAGE, STACKS, Machine, registers
 from tests.python.failures.row_cases import Case
 
 LOOP, WORD = KERNEL + 0x1000, KERNEL + 0x3000
@@ -56,6 +56,15 @@ def pending(tpr: int = 0, isr: tuple[int, ...] = (), svr: int = ON) -> LocalApic
     return LocalApic(svr=svr, tpr=tpr, ldr=2, dfr=15, irr=(0x41,), isr=isr)
 
 
+def ticks(tpr: int) -> Machine:
+    """CPU 0 waits for its own timer's handler, whose interrupt is pending."""
+    machine = answer(icr=0x608)
+    assert machine.bsp.apic is not None
+    held = replace(machine.bsp.apic, tpr=tpr, irr=(0x20,), isr=())
+    machine.bsp = replace(machine.bsp, apic=held)
+    return machine
+
+
 TRY = bytes.fromhex("b801000000 8707 85c0 75f5")  # mov eax, 1; xchg [rdi], eax; test eax, eax; jnz
 
 
@@ -86,13 +95,27 @@ def two_locks(second: int) -> Machine:
     return machine.stop(there, moved=False)
 
 
+def in_two_pages(value: int) -> Machine:
+    """CPU 0 waits for the flag at WORD; in the tables of CPU 1 it is in another page."""
+    machine = waiter(b"\xf3\x90\x83\x3c\x25" + low(WORD) + b"\0\x74\xf4")
+    machine.ap_space.map(KERNEL, KERNEL_PHYSICAL, 64)
+    machine.ap_space.map(WORD, 0x200000)
+    machine.ram.write(0x200000, struct.pack("<I", value))
+    other = machine.ap.registers
+    control = {**other.control, "cr3": machine.ap_space.root}
+    machine.ap = replace(machine.ap, registers=replace(other, control=control))
+    return machine
+
+
 CASES = (
+    Case("shared-word-in-two-pages", "likely", lambda: in_two_pages(1), lambda: in_two_pages(0)),
     Case(
         "task-priority-too-high",
         "likely",
         lambda: answer(ap=pending(tpr=0xFF)),
         lambda: answer(ap=pending(tpr=0x3F)),
     ),
+    Case("task-priority-too-high", "likely", lambda: ticks(0xF0), lambda: ticks(0x10)),
     Case(
         "interrupt-to-nobody",
         "likely",
