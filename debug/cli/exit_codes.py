@@ -37,7 +37,7 @@ MEANING = {
     ExitCode.UNKNOWN: "the machine died and the cause is not known, or what --until awaits never came",
     ExitCode.BAD_INPUT: "a file is unreadable, empty or not what the command reads",
     ExitCode.INTERRUPTED: "interrupted",
-    ExitCode.BROKEN_PIPE: "the reader of the output went away",
+    ExitCode.BROKEN_PIPE: "the reader of the output went away, or its disk is full",
 }
 
 _OF_STATUS = {

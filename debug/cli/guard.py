@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Callable, Optional
@@ -18,6 +19,23 @@ PACKAGES = {
     "pexpect": "python3-pexpect",
     "jsonschema": "python3-jsonschema",
 }
+
+
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+
+def open_streams() -> None:
+    """Give a program that was started with closed streams some that lead nowhere.
+
+    Else what is opened first becomes its standard output.
+    """
+    for descriptor, (name, mode) in enumerate(_STREAMS):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, descriptor)
+            if nowhere != descriptor:
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 def guarded(action: Callable[[], int], tell: Optional[Callable[[str], None]] = None) -> int:
@@ -36,15 +54,28 @@ def guarded(action: Callable[[], int], tell: Optional[Callable[[str], None]] = N
         _complain(_missing(error), tell)
         return ExitCode.MISSING_TOOL
     except BrokenPipeError:
-        # Whatever is still buffered has no reader: let the flush at exit go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+        return ExitCode.BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        _drop_output()
+        _complain(f"the output can't be written: {error.strerror}", None)
         return ExitCode.BROKEN_PIPE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
 
 
+def _drop_output() -> None:
+    """Whatever is still buffered has no reader: let the flush at exit go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(message: str, tell: Optional[Callable[[str], None]]) -> None:
-    print(f"lamppost: {message}", file=sys.stderr)
+    try:
+        print(f"lamppost: {message}", file=sys.stderr)
+    except OSError:
+        pass  # nobody can be told
     if tell is not None:
         tell(message)
 

@@ -30,7 +30,7 @@ from typing import (
 
 from debug.cli.errors import CommandError
 from debug.cli.exit_codes import MEANING, ExitCode
-from debug.cli.guard import guarded
+from debug.cli.guard import guarded, open_streams
 
 if TYPE_CHECKING:
     from debug.cli.described.model import Subcommand
@@ -141,6 +141,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Entry point: the exit code.  Argparse exits by itself on --help."""
+    open_streams()
     words = sys.argv[1:] if arguments is None else arguments
     return guarded(lambda: _dispatch(words), _as_report if _wants_report(words) else None)
 

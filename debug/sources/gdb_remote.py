@@ -120,6 +120,11 @@ class Remote:
     ) -> None:
         self.close()
 
+    @property
+    def runs_on(self) -> bool:
+        """Whether the machine runs on when we part; known once it was observed."""
+        return self._resume
+
     def observe(self) -> Evidence:
         """What the machine is at this moment.
 

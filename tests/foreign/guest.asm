@@ -26,6 +26,7 @@
 ; BUG_gives_up      an exception handler of the APs forgets its frame and halts for good
 ; BUG_parked        no bug: the APs say that they came, and halt for good
 ; BUG_tickets       no bug: all CPUs take one ticket lock, again and again
+; BUG_ticket_kept   the same, and nobody gives it back
 ; BUG_death         the APs write to a page that is not mapped, without an IDT
 ;
 ; MODE on entry: real16 at 0000:7c00, as the BIOS leaves it.
@@ -62,6 +63,12 @@ STACKS          equ 0x20000         ; 4 KiB for each APIC ID
 NOWHERE         equ 0x100000000     ; the first address that is not mapped
 EMPTY           equ 0x400000        ; RAM that nobody has written to
 DELAY           equ 2000000         ; turns of a loop: some milliseconds
+
+%ifdef BUG_tickets
+%define TICKETS
+%elifdef BUG_ticket_kept
+%define TICKETS
+%endif
 
 %ifdef BUG_vector
 VECTOR          equ PAGE + 1
@@ -199,7 +206,7 @@ bsp64:
         out     0xe9, al
         jmp     .print
 .idle:
-%ifdef BUG_tickets
+%ifdef TICKETS
         jmp     tickets
 %endif
         cli
@@ -287,7 +294,7 @@ ap64:
         mov     [rax], eax
 %endif
         lock inc dword [online]
-%ifdef BUG_tickets
+%ifdef TICKETS
         jmp     tickets
 %endif
 .idle:
@@ -303,7 +310,9 @@ tickets:
         pause
         cmp     [served], eax
         jne     .turn
+%ifndef BUG_ticket_kept
         inc     dword [served]
+%endif
         jmp     tickets
 
 returns:

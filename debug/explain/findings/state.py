@@ -150,6 +150,12 @@ class WaitsFor(Finding):
     writers: tuple[tuple[int, str, str], ...]  # (address, place, instruction) outside the loop
     not_come: tuple[int, ...]  # CPUs that stand before one of them
     alone: bool = False  # interrupts are off and no other CPU executes anything: nobody can
+    ticket: bool = False  # of a lock: its word tells whose turn it is, and 0 is a turn, too
+
+    @property
+    def held(self) -> bool:
+        """Whether it is a lock that somebody has, or has not given back."""
+        return self.lock and (self.ticket or bool(self.value))
 
     def sentences(self) -> tuple[str, ...]:
         what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
@@ -254,6 +260,7 @@ class StackState(Finding):
     source: str = ""  # "lcpus[1].stack" when RSP was found there
     taken: int = 0  # bytes that one function took, from a mapped stack to below it
     loaded: bool = False  # the code right before loads RSP with this number
+    code_lost: bool = False  # nor is the code mapped now that the CPU was executing
 
     def sentences(self) -> tuple[str, ...]:
         if self.null:
@@ -278,6 +285,11 @@ class StackState(Finding):
             )
         elif self.mapped is False:
             lines.append(f"RSP {self.rsp:#x} is not mapped in this CPU's page tables")
+        if self.code_lost:
+            lines.append(
+                "nor is the code at RIP, which it was executing: the tables were cleared or overwritten"
+                " while it used them"
+            )
         if self.source:
             lines.append(f"RSP {self.rsp:#x} comes from {self.source}")
         return tuple(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from debug.evidence import Evidence
+from debug.evidence import Evidence, Registers
 from debug.explain import roots
 from debug.explain.findings import (
     CpuDifference,
@@ -18,7 +18,7 @@ from debug.explain.findings import (
     Role,
     StageReached,
 )
-from debug.explain.model import Explanation
+from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
 from debug.x86.page_entries import FRAME, IGNORED_HIGH, EntryFlag, Reason
@@ -71,18 +71,29 @@ _VECTORS = 32
 
 def _vectors_walked(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     """With CR3 0 the BIOS's vectors are walked as tables, and what they map by chance is executed."""
+    text = "CR3 is 0, and the BIOS's interrupt vectors are at address 0: they are no page tables"
     step = next((s for s in explanation.chain if s.registers is not None), None)
+    if step is None and explanation.status is Status.UNKNOWN:
+        cpu = next(
+            (c for c in evidence.cpus if not c.halted and _pages_from_zero(c.registers)), None
+        )
+        if cpu is not None and _vectors_at_zero(evidence):
+            return likely(cpu=cpu.index, extra=(text,))
     if step is None or step.registers is None or step.cpu != explanation.culprit:
         return None
-    cr0, cr3 = step.registers.get("cr0"), step.registers.get("cr3")
-    if cr3 != 0 or not (cr0 or 0) & Cr0.PG:
+    if not _pages_from_zero(step.registers) or not _vectors_at_zero(evidence):
         return None
+    return certain(cpu=step.cpu, extra=(text,))
+
+
+def _pages_from_zero(registers: Registers) -> bool:
+    return registers.get("cr3") == 0 and bool((registers.get("cr0") or 0) & Cr0.PG)
+
+
+def _vectors_at_zero(evidence: Evidence) -> bool:
     data = evidence.memory.read(0, 4 * _VECTORS)
     words = (int.from_bytes((data or b"")[at : at + 4], "little") for at in range(0, 128, 4))
-    if sum(_IN_ROM[0] <= word >> 16 <= _IN_ROM[1] for word in words) * 2 < _VECTORS:
-        return None
-    text = "CR3 is 0, and the BIOS's interrupt vectors are at address 0: they are no page tables"
-    return certain(cpu=step.cpu, extra=(text,))
+    return sum(_IN_ROM[0] <= word >> 16 <= _IN_ROM[1] for word in words) * 2 >= _VECTORS
 
 
 def _cr3_truncated(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

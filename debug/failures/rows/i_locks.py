@@ -32,7 +32,7 @@ def _reported(trouble: LockTrouble) -> Matcher:
 
 def _lock_waits(explanation: Explanation) -> tuple[WaitsFor, ...]:
     """CPUs that wait for locks, in a machine in which nobody but them executes anything."""
-    waits = tuple(f for f in explanation.all(WaitsFor) if f.lock and f.value)
+    waits = tuple(f for f in explanation.all(WaitsFor) if f.held)
     waiting = {wait.cpu for wait in waits}
     still = (CpuState.IDLE, *DORMANT)
     others = (view for view in explanation.cpus if view.index not in waiting)

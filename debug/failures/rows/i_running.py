@@ -105,7 +105,7 @@ def _barrier(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if len(loops) < 2 or len(loops) != len(awake) or len(places) != 1:
         return None
     waits = explanation.all(WaitsFor)
-    if waits and all(wait.lock and wait.value for wait in waits):
+    if waits and all(wait.held for wait in waits):
         return None  # a lock
     extra = ["every CPU that is awake is in this loop"]
     if len({wait.address for wait in waits}) > 1:

@@ -47,7 +47,7 @@ def _somebody_else_died(explanation: Explanation, waits: WaitsFor) -> bool:
 
 def _lock(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     for wait in _waits(explanation):
-        if not wait.lock or not wait.value:
+        if not wait.held:
             continue
         if wait.alone:
             return likely(wait)
@@ -71,7 +71,7 @@ _KEPT = "no other CPU executes anything: nobody is left who would release it"
 
 def _held_by_nobody(explanation: Explanation) -> tuple[WaitsFor, ...]:
     """The waits for one lock, where every other CPU is idle: who idles holds no lock."""
-    waits = tuple(f for f in explanation.all(WaitsFor) if f.lock and f.value)
+    waits = tuple(f for f in explanation.all(WaitsFor) if f.held)
     waiting = {wait.cpu for wait in waits}
     still = (CpuState.IDLE, *DORMANT)
     others = (view for view in explanation.cpus if view.index not in waiting)
@@ -152,7 +152,7 @@ def _all_there(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         return None
     there = tuple(f"CPU {view.index} is up: {view.doing}" for view in others[:4])
     wait = explanation.first(WaitsFor, loops[0].cpu)
-    if wait is None and loops[0].clock is not None or wait is not None and wait.lock and wait.value:
+    if wait is None and loops[0].clock is not None or wait is not None and wait.held:
         return None  # it waits for time, or for a lock, which who idles does not hold
     if wait is None:
         return possible(loops[0], extra=there)

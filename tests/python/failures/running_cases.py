@@ -172,6 +172,15 @@ def at_the_vectors(cr3: int) -> Machine:
     return machine.kill(regs, 13, 0, cpu=0)
 
 
+def restarted_at_the_vectors(cr3: int) -> Machine:
+    """The same, of a machine that restarted and logged nothing: the walk leaves its memory."""
+    machine = at_the_vectors(cr3)
+    machine.ending, machine.events = Ending.RESTARTED, []
+    here = replace(machine.bsp.registers, rip=0x100039, general={})
+    machine.bsp = replace(machine.bsp, registers=here, halted=False, shutdown=None)
+    return machine
+
+
 def early(stack: int) -> Machine:
     """32-bit code without paging that ran off into zeros, with its stack here."""
     machine = Machine()
@@ -210,6 +219,12 @@ CASES = (
         lambda: pausing(both=False),
     ),
     Case("cr3-zero", "certain", lambda: at_the_vectors(0), lambda: at_the_vectors(0x20000)),
+    Case(
+        "cr3-zero",
+        "likely",
+        lambda: restarted_at_the_vectors(0),
+        lambda: restarted_at_the_vectors(0x20000),
+    ),
     Case("stack-outside-memory", "likely", lambda: early(0xF8000), lambda: early(0x90000)),
     Case("endless-loop", "possible", lambda: looping(moved=False), lambda: looping(moved=True)),
     Case(
