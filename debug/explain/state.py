@@ -343,8 +343,10 @@ def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[St
     grown = stack_origin.taken(machine, registers) if mapped is False and not given else 0
     told = mapped is False and stack_origin.loaded(machine, registers)
     guard = guard or bool(grown)
+    rip = machine.pc(registers)
+    code_lost = mapped is False and rip is not None and machine.maps(registers, rip) is False
     return StackState(
-        cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source, grown, told
+        cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source, grown, told, code_lost
     )
 
 

@@ -263,6 +263,7 @@ class StackState(Finding):
     source: str = ""  # "lcpus[1].stack" when RSP was found there
     taken: int = 0  # bytes that one function took, from a mapped stack to below it
     loaded: bool = False  # the code right before loads RSP with this number
+    code_lost: bool = False  # nor is the code mapped now that the CPU was executing
 
     def sentences(self) -> tuple[str, ...]:
         if self.null:
@@ -287,6 +288,11 @@ class StackState(Finding):
             )
         elif self.mapped is False:
             lines.append(f"RSP {self.rsp:#x} is not mapped in this CPU's page tables")
+        if self.code_lost:
+            lines.append(
+                "nor is the code at RIP, which it was executing: the tables were cleared or overwritten"
+                " while it used them"
+            )
         if self.source:
             lines.append(f"RSP {self.rsp:#x} comes from {self.source}")
         return tuple(lines)
