@@ -20,6 +20,7 @@ from debug.explain.findings.tables import (
     LevelSkipped,
     LevelsMismatch,
     PagesNotLarge,
+    RootIsPdpt,
     SlotBeside,
     TablesAbsent,
     UpperHalfLost,
@@ -59,6 +60,7 @@ def findings(
     for one in (
         _misaligned(machine, cpu, tables, fault),
         _skipped(machine, cpu, tables),
+        _root_is_pdpt(machine, cpu, tables, fault),
         _levels(machine, cpu, tables, fault),
         _not_large(machine, cpu, registers, fault),
         _edge(machine, cpu, registers, fault),
@@ -184,6 +186,34 @@ def _skipped(machine: Machine, cpu: Optional[int], tables: Tables) -> Optional[F
             pages = one & two & 0x81 == 0x81
             if pages and (two & _ADDRESS) - (one & _ADDRESS) == _LARGE:
                 return LevelSkipped(cpu, tables.cr3, f"PML4[{index}]", table, one, two)
+    return None
+
+
+def _root_is_pdpt(
+    machine: Machine, cpu: Optional[int], tables: Tables, fault: PageFault
+) -> Optional[Finding]:
+    """Only one of its entries may be in use: then no neighbour tells."""
+    rip = fault.rip
+    if tables.mode is not PagingMode.LEVEL4 or fault.walk_succeeds or rip is None:
+        return None
+    as_pdpt = (
+        _as_pdpt(machine, tables.root, address) == address for address in (fault.address, rip)
+    )
+    return RootIsPdpt(cpu, tables.cr3, fault.address, rip) if all(as_pdpt) else None
+
+
+def _as_pdpt(machine: Machine, table: int, address: int) -> Optional[int]:
+    """The physical address that a PDPT at `table` maps a linear one to."""
+    if address >> 39:
+        return None
+    for shift in (30, 21, 12):
+        raw = _word(machine, table + 8 * (address >> shift & 511))
+        if raw is None or not raw & 1:
+            return None
+        if raw & 0x80 or shift == 12:
+            low = (1 << shift) - 1
+            return raw & _ADDRESS & ~low | address & low
+        table = raw & _ADDRESS
     return None
 
 

@@ -50,6 +50,21 @@ class LevelSkipped(Finding):
 
 
 @dataclass(frozen=True)
+class RootIsPdpt(Finding):
+    """The table at CR3, taken for a PDPT, maps the code and what faulted one to one."""
+
+    cr3: int
+    address: int
+    rip: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"the table at CR3 {self.cr3:#x}, read as a PDPT, maps {self.address:#x} and the code at"
+            f" {self.rip:#x} one to one; read as a PML4, it does not",
+        )
+
+
+@dataclass(frozen=True)
 class LevelsMismatch(Finding):
     """CR4.LA57 does not fit the tables: walked with the other number of levels, they map it."""
 

@@ -25,6 +25,7 @@ from debug.explain.findings.tables import (
     LevelSkipped,
     LevelsMismatch,
     PagesNotLarge,
+    RootIsPdpt,
     SlotBeside,
     TablesAbsent,
     UpperHalfLost,
@@ -49,7 +50,8 @@ def _misaligned(evidence: Evidence, explanation: Explanation) -> Optional[Match]
 def _skipped(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     found = explanation.first(LevelSkipped)
     if found is None:
-        return None
+        root = explanation.first(RootIsPdpt)
+        return None if root is None else likely(root, explanation.first(PageFault, root.cpu))
     symbol = evidence.symbols.lookup(found.cr3 & ~0xFFF)
     extra = (f"{found.cr3:#x} is {symbol}",) if symbol is not None else ()
     return certain(found, explanation.first(PageFault, found.cpu), extra=extra)
@@ -223,7 +225,8 @@ ROWS = (
         "a level of the page tables is missing: CR3 names a PDPT, or an entry skips a level",
         Place.PAGING,
         ("#PF with a reserved bit", "1 GiB page misaligned", "works low, dies in the higher half"),
-        "what a PML4 entry leads to is a page directory: its entries are pages 2 MiB apart",
+        "what a PML4 entry leads to is a page directory: its entries are pages 2 MiB apart; or what"
+        " faulted is mapped where the table at CR3 is read as a PDPT",
         "each level leads to the next lower one",
         "CR3 → PML4 → PDPT → PD → PT: check which table each address written is that of",
         "4-Level Paging and 5-Level Paging",

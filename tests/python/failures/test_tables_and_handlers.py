@@ -56,6 +56,20 @@ def skipped() -> Machine:
     return machine.kill(regs, 14, 8, KERNEL + 0x1000)
 
 
+def pdpt(page: int = 0xFEE00083) -> Machine:
+    """CR3 names a PDPT above two directories of one page each: no neighbour tells what they are."""
+    machine = at(MOV_RAX_RBX, *UNTIL_PG)
+    for where, entry in (
+        (0x61000, 0x62000 | PRESENT | WRITE),
+        (0x61000 + 8 * 3, 0x63000 | PRESENT | WRITE),
+        (0x62000, 0x83),
+        (0x63000 + 8 * (0xFEE00000 >> 21 & 511), page),
+    ):
+        machine.ram.write(where, struct.pack("<Q", entry))
+    regs = registers(rip=CODE, rbx=0xFEE00020, cr3=0x61000, idtr=NULL_IDT)
+    return machine.kill(regs, 14, 0, 0xFEE00020)
+
+
 def misaligned() -> Machine:
     machine = fetch(0x61020)
     machine.ram.write(0x61020, struct.pack("<Q", 0x62000 | PRESENT | WRITE))
@@ -92,6 +106,7 @@ HHDM = 0xFFFF800000100000
     "row, certainty, broken, near",
     [
         ("table-level-skipped", "certain", skipped, lambda: fetch(0x70000)),
+        ("table-level-skipped", "likely", pdpt, lambda: pdpt(0xFEC00083)),
         ("cr3-misaligned", "certain", misaligned, lambda: fetch(0x61000)),
         ("la57-mismatch", "certain", five_levels, lambda: fetch(0x70000)),
         ("cr3-outside-memory", "certain", lambda: fetch(0x80130000), lambda: fetch(0x70000)),
