@@ -28,6 +28,7 @@ from debug.explain import (
     pics,
     ports,
     real_mode,
+    refusal,
     state,
     trampoline_page,
     unanswered,
@@ -112,6 +113,7 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += unanswered.findings(machine, views)
     found += elsewhere.findings(machine, views, found)
     found += unstarted.findings(machine, views, found)
+    found += refusal.findings(machine, views)
     found += ports.findings(machine, views)
     found += firmware.findings(machine)
     found += firmware.died(machine)

@@ -223,7 +223,8 @@ def bsp_in_firmware(machine: Machine) -> tuple[BspInFirmware, ...]:
     long = mode_of(bsp.registers).long
     if not (machine.in_uefi(bsp) if long else _in_firmware(machine, bsp, rip)):
         return ()
-    return (BspInFirmware(bsp.index, rip, machine.where(rip), _mode(bsp.registers)),)
+    last = machine.screen.rpartition("\n")[2].strip()
+    return (BspInFirmware(bsp.index, rip, machine.where(rip), _mode(bsp.registers), last),)
 
 
 def _all_in_real_mode(machine: Machine) -> bool:
@@ -342,8 +343,10 @@ def stack_state(machine: Machine, cpu: Cpu, registers: Registers) -> Optional[St
     grown = stack_origin.taken(machine, registers) if mapped is False and not given else 0
     told = mapped is False and stack_origin.loaded(machine, registers)
     guard = guard or bool(grown)
+    rip = machine.pc(registers)
+    code_lost = mapped is False and rip is not None and machine.maps(registers, rip) is False
     return StackState(
-        cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source, grown, told
+        cpu.index, rsp, rsp == 0, canonical, mapped, guard, bottom, source, grown, told, code_lost
     )
 
 

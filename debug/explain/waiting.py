@@ -203,7 +203,26 @@ def loop_body(machine: Machine, registers: Registers) -> tuple[Instruction, ...]
     code = memory.read(at - (rip - start), end.next - start)
     body = decode_many(code or b"", start, width, 2 * _AHEAD)
     whole = body and body[-1].next == end.next and any(one.address == rip for one in body)
-    return body if whole else ()
+    return body if whole and _comes_round(body) else ()
+
+
+def _comes_round(body: tuple[Instruction, ...]) -> bool:
+    """Whether a way leads from the first of these instructions to the jump at their end.
+
+    Compilers put the way out of a loop before it: a jump back to that is none of a loop's.
+    """
+    at = {one.address: one for one in body}
+    ahead, seen = [body[0].address], set[int]()
+    while ahead:
+        one = at.get(ahead.pop())
+        if one is None or one.address in seen:
+            continue
+        seen.add(one.address)
+        if one.kind in (Kind.NEAR_JUMP, Kind.CONDITIONAL_JUMP) and one.target is not None:
+            ahead.append(one.target)
+        if one.kind not in (Kind.NEAR_JUMP, Kind.NEAR_RETURN):
+            ahead.append(one.next)
+    return body[-1].address in seen
 
 
 _STEPS = frozenset("inc dec add sub".split())

@@ -12,13 +12,13 @@ from debug.terminal import coloured
 
 
 def write(diagnosis: Diagnosis, stream: TextIO) -> None:
-    """Print the report.  Without colours it is plain text of 80 columns."""
+    """Print the report, as wide as the terminal; elsewhere it is of 80 columns."""
+    width = min(shutil.get_terminal_size().columns, 100) if stream.isatty() else text.WIDTH
     if not coloured(stream):
-        stream.write(encodable(text.render(diagnosis), stream))
+        stream.write(encodable(text.render(diagnosis, width), stream))
         return
     from rich.console import Console
 
-    width = min(shutil.get_terminal_size().columns, 100)
     console = Console(file=stream, highlight=False, emoji=False, soft_wrap=True)
     console.print(text.render(diagnosis, width, text.markup), end="")
 

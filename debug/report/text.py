@@ -39,7 +39,10 @@ def markup(text: str, style: str) -> str:
     return f"[{style}]{shown}[/{style}]" if style else shown
 
 
-def render(diagnosis: Diagnosis, width: int = 80, style: Style = plain) -> str:
+WIDTH = 80  # columns, where no terminal has others
+
+
+def render(diagnosis: Diagnosis, width: int = WIDTH, style: Style = plain) -> str:
     """The whole report, ending with a newline."""
     explanation = diagnosis.explanation
     width = max(width, 40)

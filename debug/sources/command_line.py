@@ -30,7 +30,7 @@ _REFUSED = {
 _SERVER = re.compile(r",server(=on)?(,|$)")
 _NO_WAIT = re.compile(r",(wait=off|nowait)(,|$)")
 _MONITORS = frozenset(("monitor", "mon", "qmp", "qmp-pretty"))
-_WINDOWS = frozenset(("gtk", "sdl", "curses", "cocoa"))
+_WINDOWS = frozenset(("gtk", "sdl", "cocoa"))
 _DISPLAYS = {"display", "nographic", "vnc", "curses", "sdl", "spice", "gtk"}
 
 
@@ -47,7 +47,7 @@ class Found:
     stdio: bool = False  # a serial port, a console or a monitor is on standard input and output
     signals: bool = True  # Ctrl-C is not for the guest
     ctrl_a: bool = False  # Ctrl-A X ends the machine
-    windows: bool = False  # the user asked for a window, or for the terminal as a screen
+    windows: bool = False  # the user asked for a window
     terminal: tuple[str, ...] = ()  # options: what goes there by itself
     notes: tuple[str, ...] = ()  # what we overrule
 
@@ -95,7 +95,7 @@ def scan(argv: Sequence[str]) -> Found:
     """Read the user's options.  Raises CommandLineError for what can't be observed."""
     names: set[str] = set()
     items: tuple[str, ...] = ()
-    log_file = serial = debugcon = None
+    log_file = serial = debugcon = shown = None
     windows = False
     stdio: list[str] = []
     actions: list[str] = []
@@ -117,7 +117,8 @@ def scan(argv: Sequence[str]) -> Found:
         elif name == "debugcon":
             debugcon = value
         elif name == "display":
-            windows = windows or value.split(",")[0] in _WINDOWS
+            shown = value.split(",")[0]
+            windows = windows or shown in _WINDOWS
         elif name == "action":
             actions += value.split(",")
         elif name == "device" and value.split(",")[0] == "isa-serial":
@@ -136,6 +137,11 @@ def scan(argv: Sequence[str]) -> Found:
     for option, why in _REFUSED.items():
         if option in names:
             raise CommandLineError(f"-{option} {why}: leave it out")
+    if shown == "curses" or "curses" in names:
+        raise CommandLineError(
+            "curses draws on the terminal, which QEMU does not have under observation: leave it out;"
+            " the report shows what a panic wrote on the screen, and -vnc :1 shows the screen"
+        )
     terminal = _without_graphics(names, serial)
     stdio += terminal[1::2]
     if terminal[:1] == ("-serial",):

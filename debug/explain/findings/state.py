@@ -86,11 +86,14 @@ class BspInFirmware(Finding):
     rip: int
     where: str
     mode: str
+    screen: str = ""  # its last line
 
     def sentences(self) -> tuple[str, ...]:
+        shown = (f'the last line on the screen is "{self.screen}"',) if self.screen else ()
         return (
             f"CPU {self.cpu} executes the firmware at {self.where or hex(self.rip)} in {self.mode}",
             "no INIT or SIPI of a kernel's and no lamp was seen",
+            *shown,
         )
 
 
@@ -260,6 +263,7 @@ class StackState(Finding):
     source: str = ""  # "lcpus[1].stack" when RSP was found there
     taken: int = 0  # bytes that one function took, from a mapped stack to below it
     loaded: bool = False  # the code right before loads RSP with this number
+    code_lost: bool = False  # nor is the code mapped now that the CPU was executing
 
     def sentences(self) -> tuple[str, ...]:
         if self.null:
@@ -284,6 +288,11 @@ class StackState(Finding):
             )
         elif self.mapped is False:
             lines.append(f"RSP {self.rsp:#x} is not mapped in this CPU's page tables")
+        if self.code_lost:
+            lines.append(
+                "nor is the code at RIP, which it was executing: the tables were cleared or overwritten"
+                " while it used them"
+            )
         if self.source:
             lines.append(f"RSP {self.rsp:#x} comes from {self.source}")
         return tuple(lines)

@@ -147,6 +147,24 @@ class IpiLost(Finding):
 
 
 @dataclass(frozen=True)
+class CpuRefused(Finding):
+    """A CPU halts for good where a test of what CPUID returned leads."""
+
+    halted: str  # where
+    leaf: int
+    where: str  # of the jump
+    test: str
+    jump: str
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"CPU {self.cpu} halted at {self.halted} with interrupts off",
+            f"a test of CPUID leaf {self.leaf:#x} leads straight there: `{self.test}`, then"
+            f" `{self.jump}` at {self.where}",
+        )
+
+
+@dataclass(frozen=True)
 class OtherPage(Finding):
     """The word that a CPU waits for is another one in the tables of another CPU."""
 

@@ -23,6 +23,8 @@ from debug.x86.refusals import Check
 from debug.x86.registers import Cr0, Cr4, Efer
 
 LONG_CODE = 1 << 53  # a descriptor's L bit
+_REFUSED_WITHOUT_PAE = "without enabling CR4.PAE"  # Bochs at the MOV to CR0, in any mode
+_LAST = 16  # events: real mode's handler may raise the exception again
 _X2APIC = frozenset(f"{number:x}" for number in range(0x800, 0x900))
 _EVERY_LONG_MODE = Cr4.LA57 - 1 & ~Cr4.UMIP  # what each CPU with long mode has in CR4
 _TO_LONG_MODE = ("cr0", "cr4", "efer")
@@ -54,6 +56,9 @@ def _pae(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
         if "ignores" in lax.sentence and not {0x34, 0xB5} & set(stages):
             return likely(lax, reached)
         return certain(lax, reached)
+    for event in reversed(evidence.events[-_LAST:]):
+        if _REFUSED_WITHOUT_PAE in event.reason and explanation.status is not Status.HEALTHY:
+            return certain(cpu=event.cpu, extra=(f'the emulator says "{event.reason}"',))
     legacy = explanation.first(PaeTablesWithoutPae)
     if legacy is not None:
         return likely(legacy, explanation.first(StageReached, legacy.cpu))

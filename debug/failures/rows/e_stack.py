@@ -92,6 +92,8 @@ def _stack_unmapped(evidence: Evidence, explanation: Explanation) -> Optional[Ma
         return likely(fault, stack) if fault is not None else None
     innocent = lost is not None and lost.interrupt and lost is explanation.first(DeliveryFailed)
     first = fault if fault is not None and fault.reason is Reason.NOT_PRESENT else None
+    if first is not None and stack.code_lost:
+        return possible(first, stack)  # it was mapped when the tables were whole
     if first is not None or innocent:  # what had to be delivered was no mistake in itself
         differs = _maps(explanation, stack.cpu)
         if stack.source or stack.loaded or differs is not None or _just_given(explanation, stack):

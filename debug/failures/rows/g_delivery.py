@@ -24,7 +24,7 @@ from debug.explain.findings import (
     PicOnExceptions,
 )
 from debug.explain.findings.tables import ShiftedFrame
-from debug.explain.model import Explanation, Status
+from debug.explain.model import CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible, words
 from debug.x86.exceptions import INNOCENT
@@ -102,6 +102,9 @@ def _pic(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
     if explanation.status in (Status.TRIPLE_FAULT, Status.PANIC) or found is None:
         return _pic_began(evidence, explanation)
     halted = explanation.first(HaltedForever, found.cpu)
+    view = explanation.view(found.cpu)
+    if explanation.status is Status.HEALTHY and view is not None and view.state is CpuState.IDLE:
+        return possible(found)  # each tick woke it, and its handlers know what they get
     firm = found.taken or explanation.status is Status.HEALTHY
     return likely(found, halted) if firm else possible(found)
 

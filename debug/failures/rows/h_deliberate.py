@@ -19,6 +19,7 @@ from debug.explain.findings import (
     PanicMessage,
     WrittenEnd,
 )
+from debug.explain.findings.waits import CpuRefused
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely
@@ -86,6 +87,13 @@ def _by_triple_fault(evidence: Evidence, explanation: Explanation) -> Optional[M
     return likely(failed, status, extra=(text,))
 
 
+def _refused(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(CpuRefused)
+    if found is None or explanation.status in (Status.HEALTHY, Status.TRIPLE_FAULT):
+        return None
+    return likely(found)
+
+
 ROWS = (
     Row(
         "halted-on-purpose",
@@ -133,6 +141,21 @@ ROWS = (
         ("B32-07", "CPU-06"),
         _said("no-long-mode"),
         ("ends-on-32-bit-cpu",),
+    ),
+    Row(
+        "cpu-lacks-feature",
+        "the kernel halts without a word where a test of CPUID leads: this CPU lacks what it asks for",
+        Place.END,
+        ("halts right after cpuid", "cli; hlt in check_cpu", "works on real hardware only"),
+        "a CPU halted with interrupts off, and a conditional jump behind CPUID leads straight there",
+        "no test of CPUID leads to the halt",
+        "choose a CPU model that has it (QEMU: -cpu max; what it has grows with its version, and some of"
+        " it needs KVM), or let the kernel do without, and say what is missing",
+        "HLT-Halt",
+        chapters.FIRST_LIGHT,
+        ("CPU-06",),
+        _refused,
+        over=("no-sipi", "halted-forever", "ap-missing", "ap-halted-early", "kernel-not-reached"),
     ),
     Row(
         "apic-mode-missing",

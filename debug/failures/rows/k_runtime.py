@@ -16,7 +16,6 @@ from debug.explain.findings import (
     Spinning,
     WaitsFor,
 )
-from debug.explain.findings.handlers import InHandler
 from debug.explain.findings.waits import InterruptHeld
 from debug.explain.model import Explanation, Status
 from debug.failures import chapters
@@ -48,9 +47,9 @@ def _unanswered(evidence: Evidence, explanation: Explanation) -> Optional[Match]
 
 
 def _took_exception(explanation: Explanation, cpu: Optional[int]) -> bool:
-    """Whether that CPU halts for an exception: that is what keeps it."""
-    stopped = explanation.first(HaltedForever, cpu) and explanation.first(InHandler, cpu)
-    return bool(explanation.chain) and (explanation.culprit == cpu or stopped is not None)
+    """Whether that CPU halts for an exception, its own or one like another's: that keeps it."""
+    stopped = explanation.first(HaltedForever, cpu) is not None
+    return bool(explanation.chain) and (explanation.culprit == cpu or stopped)
 
 
 def _panic_in_panic(evidence: Evidence, explanation: Explanation) -> Optional[Match]:

@@ -362,7 +362,10 @@ def test_aps_that_a_bios_parks_in_low_memory_miss_nothing_before_a_kernel_runs()
     for place in (0x9F000, 0xF0800):
         machine.ram.write(place, bytes(range(1, 200)))
     machine.stop(registers("real", rip=0x48, cs=page), halted=True)
+    machine.ram.write(0xB8000, b"".join(bytes((c, 7)) for c in b"No bootable device.".ljust(80)))
     assert named(machine) == ("unknown", [("kernel-not-reached", "likely")])
+    told = diagnose(machine.evidence()).causes[0].match.evidence
+    assert 'the last line on the screen is "No bootable device."' in told
     machine.stop(registers("prot32", rip=0x8048), halted=True)
     assert named(machine)[0] != "unknown"
 

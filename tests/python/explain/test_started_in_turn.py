@@ -74,3 +74,18 @@ def test_a_stack_that_grew_into_the_page_tables() -> None:
     returns = struct.pack("<Q", KERNEL + 0x1234) * 512
     assert named(grown(returns))[0] == ("stack-into-tables", "likely")
     assert "stack-into-tables" not in dict(named(grown(bytes(PAGE))))
+
+
+def pushes(code_mapped: bool) -> Diagnosis:
+    """An AP's first push fails; its tables map the code that makes it, or nothing any more."""
+    machine = Machine().sipi()
+    machine.ram.write(0x101000, b"\x50")  # push rax
+    if code_mapped:
+        machine.ap_space.map(KERNEL, 0x100000, 8)
+    regs = registers(rip=KERNEL + 0x1000, rsp=KERNEL + 0x30000, cr3=0x40000, idtr=NULL_IDT)
+    return diagnose(machine.kill(regs, 14, 2, KERNEL + 0x2FFF8).evidence())
+
+
+def test_tables_that_were_cleared_in_use_do_not_make_a_stack_wrong() -> None:
+    assert ("stack-unmapped", "certain") in named(pushes(code_mapped=True))
+    assert ("stack-unmapped", "certain") not in named(pushes(code_mapped=False))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from debug.evidence import IpiEvent, IpiKind, Registers
+from debug.evidence import EventKind, ExceptionEvent, IpiEvent, IpiKind, Registers
 from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import (
     CODE32,
@@ -69,6 +69,17 @@ def test_a_mov_to_cr0_that_qemu_ignores_is_no_forgotten_pe() -> None:
     machine.ram.write(START - 0x40, bytes.fromhex("0f 22 c0 ea 7f 8f 08 00"))
     found = [row for row, _ in rows(machine)]
     assert found[0] == "pae-missing" and "protection-not-enabled" not in found
+
+
+def test_bochs_says_what_a_mov_to_cr0_lacks_in_real_mode_too() -> None:
+    """The BIOS's handler takes it; RIP and CR0 look as if PE had been forgotten."""
+    regs = registers("real", cs=segment(0xF000, 0xF0000, 0xFFFF, 0x9B00), efer=0x100)
+    machine = stops("f4 eb fd", regs)
+    machine.emulator = "bochs"
+    words = "SetCR0: attempt to enter x86-64 long mode without enabling CR4.PAE !"
+    event = ExceptionEvent(EventKind.EXCEPTION, 13, regs, None, None, 0, reason=words)
+    machine.events.append(event)
+    assert rows(machine)[0] == ("pae-missing", "certain")
 
 
 def restarts(source: int, shorthand: str) -> list[str]:

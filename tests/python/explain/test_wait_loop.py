@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from debug.explain.context import Machine as Seen
 from debug.explain.model import CpuState
 from debug.explain.state import describe
 from debug.explain.waiting import loop_body
+from debug.report.diagnosis import diagnose
 from tests.python.evidence_builder import KERNEL, PAGE, STACKS, Machine, registers
 
 # mov eax, [rbx]; cmp eax, ecx; jne out; pause; rdtsc; cmp rax, rdx; js again; out: ret
@@ -73,3 +75,19 @@ def test_a_function_that_decides_has_no_caller() -> None:
     machine.ram.write(0x101000, b"\x74\x01\xc3")  # je; ret
     there = registers(rip=KERNEL + 0x1000, rsp=STACKS + PAGE + 0x800)
     assert caller_of(Seen(machine.stop(there).evidence()), there) is None
+
+
+def test_a_way_out_that_stands_before_the_jump_to_it_is_no_loop() -> None:
+    """`out: xor eax, eax; jmp end; start: ...; je out`, in a function that a poll of the keyboard
+    calls."""
+    machine = Machine()
+    machine.ram.write(0x103000, bytes.fromhex("e8 fb 0f 00 00 e4 64 a8 01 74 f5 c3"))
+    machine.ram.write(0x104000, bytes.fromhex("31 c0 eb 0a 90 84 c9 74 f7 b8 01 00 00 00 c3"))
+    machine.ram.write(0x109000, struct.pack("<Q", KERNEL + 0x3005))  # call; in al, 64h; test; jz
+    here = registers(rip=KERNEL + 0x4000, rflags=0x202, rsp=KERNEL + 0x9000)
+    machine.bsp = replace(machine.bsp, registers=here, halted=False, moved=True)
+    assert loop_body(Seen(machine.evidence()), here) == ()
+    machine.stop(registers("prot32", rip=0xFD09A), halted=True)
+    found = diagnose(machine.evidence())
+    assert found.status == "healthy"
+    assert any("port 0x64" in note for note in found.explanation.notes)

@@ -7,7 +7,8 @@ from tests.python.explain.test_clues import CASES as CLUES
 
 ELSEWHERE = {case.row for case in CLUES} | set(
     """
-    ap-missing ap-started-twice block-taken cpu-there-not-seen cpu-without-long-mode cr3-misaligned
+    ap-missing ap-started-twice block-taken cpu-lacks-feature cpu-there-not-seen
+    cpu-without-long-mode cr3-misaligned
     cr3-outside-memory direction-flag-set exception-without-idt entry-no-code far-jump-not-relocated
     gdt-overwritten
     halted-on-purpose handler-unreachable idt-holds-no-gates image-partly-mapped init-after-sipi

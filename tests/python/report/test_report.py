@@ -90,9 +90,12 @@ def test_colours_only_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal.write(diagnosis, plain)
     assert "\x1b[" in coloured.getvalue() and "\x1b" not in plain.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
     mono = Terminal()
     terminal.write(diagnosis, mono)
-    assert mono.getvalue() == text.render(diagnosis)
+    assert mono.getvalue() == text.render(diagnosis, 60) != text.render(diagnosis)
+    terminal.write(diagnosis, file := io.StringIO())
+    assert any(len(line) > 60 for line in file.getvalue().splitlines())  # of 80 columns
 
 
 def test_ascii_stream() -> None:

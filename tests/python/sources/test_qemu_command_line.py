@@ -131,6 +131,12 @@ def test_what_holds_the_machine_back_is_refused(words: tuple[str, str]) -> None:
     launch("-gdb", "unix:/private/g,server=on")
 
 
+def test_a_display_on_the_terminal_is_refused() -> None:
+    for words in (("-curses",), ("-display", "curses"), ("-display", "curses,charset=CP437")):
+        with pytest.raises(CommandLineError, match="draws on the terminal"):
+            launch(*words)
+
+
 def test_no_network_port_is_opened() -> None:
     assert not any("tcp" in word or "unix" in word for word in launch().argv)
 
