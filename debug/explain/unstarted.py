@@ -28,9 +28,11 @@ _DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI)
 _NEAR = 1 << 20  # bytes between an entry of the kernel's and what it calls
 _STEPS, _ENTRIES = 512, 8  # instructions that are followed, and addresses in the page
 _LOW_HALF = (1 << 32) - 1
-_ECX_ICR, _WRMSR = b"\xb9\x30\x08\x00\x00", b"\x0f\x30"  # mov ecx, 830H
+_ICR, _WRMSR = b"\x30\x08\x00\x00", b"\x0f\x30"  # 830H, which a MOV brings to ECX
+_MOV = range(0xB8, 0xC0)  # mov REGISTER, imm32
+_PAGE_OF_APIC = 0xFEE00000
 _XAPIC_ICR = struct.pack("<I", 0xFEE00300)
-_BETWEEN = 24  # bytes between the two instructions
+_BETWEEN = 96  # bytes between the two instructions
 
 
 def findings(
@@ -60,7 +62,11 @@ def findings(
     msr = _x2apic_write(machine, bsp.registers)
     if bsp.apic is not None and bsp.apic.x2apic:
         msr = ""
-    return (NeverStarted(bsp.index, page, waiting, wait.address, by_aps, msr),)
+    icr = bsp.apic.icr if bsp.apic is not None else None
+    walk = machine.linear(bsp.registers).walk(_PAGE_OF_APIC)
+    mapped = walk.physical if walk is not None else None
+    mapped = None if mapped == _PAGE_OF_APIC else mapped
+    return (NeverStarted(bsp.index, page, waiting, wait.address, by_aps, msr, icr, mapped),)
 
 
 def _reached(machine: Machine, registers: Registers, page: bytes, at: int) -> frozenset[int]:
@@ -117,8 +123,8 @@ def _x2apic_write(machine: Machine, registers: Registers) -> str:
     for start, data in code_around(machine, registers, at) if at is not None else ():
         if _XAPIC_ICR in data:
             return ""
-        for offset in occurrences(data, _ECX_ICR):
-            behind = data.find(_WRMSR, offset, offset + len(_ECX_ICR) + _BETWEEN)
-            if place is None and behind >= 0:
+        for offset in occurrences(data, _ICR):
+            behind = data.find(_WRMSR, offset, offset + len(_ICR) + _BETWEEN)
+            if place is None and behind >= 0 and offset and data[offset - 1] in _MOV:
                 place = start + behind
     return machine.where(place) if place is not None else ""

@@ -110,7 +110,8 @@ def plan(
         raise CommandLineError("no command to run: give one, as in bochs -qf bochsrc")
     if _UNSAFE.search(directory):
         raise CommandLineError(
-            f"Bochs can't have quotes, commas, # or $ in a file name: {directory!r}"
+            f"Bochs can't have quotes, commas, # or $ in a file name: {directory!r}; set TMPDIR, or"
+            " --keep, to another directory"
         )
     if any(word in ("-benchmark", "-r", "--help") for word in argv):
         raise CommandLineError("-benchmark, -r and --help start no machine to observe")

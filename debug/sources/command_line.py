@@ -203,7 +203,10 @@ def plan(argv: Sequence[str], add: Additions) -> Launch:
     if not argv:
         raise CommandLineError("no command to run: give one, as in qemu-system-x86_64 -kernel FILE")
     if "," in add.directory:
-        raise CommandLineError("the directory for temporary files must have no comma in its name")
+        raise CommandLineError(
+            f"QEMU can't have a comma in a file name: {add.directory}; set TMPDIR, or --keep, to"
+            " another directory"
+        )
     found = scan(argv)
     extra = [
         *("-chardev", f"socket,id=lamppost-qmp,fd={add.qmp_fd}"),

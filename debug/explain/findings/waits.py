@@ -18,6 +18,8 @@ class NeverStarted(Finding):
     address: int  # that the BSP reads in its loop
     by_aps: tuple[str, ...]  # what writes there: code that only the trampoline leads to
     x2apic_write: str = ""  # where x2APIC mode's ICR is written, in a CPU not known to be in it
+    icr: Optional[int] = None  # as the firmware left it
+    mapped: Optional[int] = None  # where FEE00000H leads to, if not to the local APIC
 
     def sentences(self) -> tuple[str, ...]:
         names = ", ".join(map(str, self.waiting[:8]))
@@ -33,6 +35,16 @@ class NeverStarted(Finding):
             lines.append(
                 f"CPU {self.cpu} waits for {self.address:#x}, which no instruction near it names to"
                 " write there"
+            )
+        if self.mapped is not None:
+            lines.append(
+                f"its page tables lead from 0xfee00000, the local APIC's address, to {self.mapped:#x}:"
+                " what is written there reaches no APIC"
+            )
+        if self.icr is not None:
+            lines.append(
+                f"its ICR still holds {self.icr:#x}, the firmware's: if the kernel has sent one, its"
+                " writes went elsewhere than to the local APIC's page"
             )
         if self.x2apic_write:
             lines.append(

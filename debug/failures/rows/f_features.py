@@ -8,6 +8,7 @@ from typing import Optional
 
 from debug.evidence import Evidence
 from debug.explain.findings import InvalidOpcode, OpcodeProblem
+from debug.explain.firmware import in_rom
 from debug.explain.model import Explanation
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely
@@ -27,6 +28,8 @@ def _unsupported(evidence: Evidence, explanation: Explanation) -> Optional[Match
     for invalid in explanation.all(InvalidOpcode):
         if invalid.problem is not OpcodeProblem.UNKNOWN or not invalid.instruction:
             continue
+        if invalid.rip is not None and in_rom(invalid.rip):
+            continue  # it went astray: firmware is no code for another mode
         if "could not be read" in invalid.sentence or _SWITCH.search(invalid.sentence):
             continue
         return likely(invalid)

@@ -124,6 +124,9 @@ def test_the_msr_of_x2apic_mode_is_named() -> None:
     assert f"MSR 830H, the ICR of x2APIC mode, is written at {KERNEL + 0x130F:#x}" in evidence_of(
         diagnose(machine.evidence())
     )
+    # mov ebx, 0x830; mov ecx, ebx: as a compiler does that writes it more than once
+    machine.ram.write(0x101300, bytes.fromhex("bb30080000 b800450000 ba01000000 89d9 0f30"))
+    assert "MSR 830H" in evidence_of(diagnose(machine.evidence()))
     machine.ram.write(0x101400, b"\xc7\x04\x25" + struct.pack("<I", 0xFEE00300))
     assert "MSR 830H" not in evidence_of(diagnose(machine.evidence()))
 
@@ -253,3 +256,16 @@ def test_who_gets_what_it_waits_for_does_not_hang() -> None:
     machine.bsp = replace(machine.bsp, served=True)
     diagnosis = diagnose(machine.evidence())
     assert (diagnosis.status, diagnosis.causes) == ("healthy", ())
+
+
+def test_writes_that_do_not_reach_the_local_apic() -> None:
+    machine = unstarted()
+    machine.ipis.clear()
+    machine.bsp = replace(machine.bsp, apic=LocalApic(apic_id=0, icr=0xC4610))
+    lines = evidence_of(diagnose(machine.evidence()))
+    assert "its ICR still holds 0xc4610, the firmware's" in lines and "0xfee00000" not in lines
+    machine.space.map(0xFEE00000, 0xFEE00000)
+    assert "0xfee00000" not in evidence_of(diagnose(machine.evidence()))
+    machine.space.map(0xFEE00000, 0x600000)
+    lines = evidence_of(diagnose(machine.evidence()))
+    assert "from 0xfee00000, the local APIC's address, to 0x600000" in lines

@@ -131,6 +131,11 @@ def test_what_holds_the_machine_back_is_refused(words: tuple[str, str]) -> None:
     launch("-gdb", "unix:/private/g,server=on")
 
 
+def test_a_directory_that_qemu_can_not_name_is_refused_with_the_way_out() -> None:
+    with pytest.raises(CommandLineError, match="a comma in a file name: /a,b; set TMPDIR"):
+        launch(add=Additions(7, "/a,b"))
+
+
 def test_a_display_on_the_terminal_is_refused() -> None:
     for words in (("-curses",), ("-display", "curses"), ("-display", "curses,charset=CP437")):
         with pytest.raises(CommandLineError, match="draws on the terminal"):
