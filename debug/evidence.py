@@ -133,6 +133,20 @@ class LocalApic:
 
 
 @dataclass(frozen=True)
+class HeldLine:
+    """A pin of an I/O APIC that was active in each of some moments, level-triggered and not masked.
+
+    `open`: in how many of them its CPU was to take the interrupt at once.
+    """
+
+    pin: int
+    vector: int
+    cpu: int  # index
+    moments: int
+    open: int
+
+
+@dataclass(frozen=True)
 class Pic:
     """One 8259A: the vector of its first line, and its registers, bit n for line n."""
 
@@ -313,6 +327,7 @@ class Evidence:
     stages: tuple[StageEvent, ...] = ()
     pics: tuple[Pic, ...] = ()  # the first one's output goes to the CPU
     io_apics: Optional[tuple[tuple[int, ...], ...]] = None  # their redirection entries, by pin
+    held_lines: tuple[HeldLine, ...] = ()
     memory: Memory = field(default_factory=NoMemory)
     seen: tuple[Fragment, ...] = ()  # what is known of linear memory beside `memory`
     symbols: Symbols = field(default_factory=NoSymbols)

@@ -106,7 +106,7 @@ SECOND = "a second run, with exceptions and IPIs logged,"
 
 def missing(first: Diagnosis, argv: Sequence[str]) -> str:
     """What the state at the end does not tell; empty if nothing, or if no second run would."""
-    from debug.explain.findings import WrittenEnd
+    from debug.explain.findings import LineHeld, WrittenEnd
     from debug.explain.model import CpuState
     from debug.failures.row import Certainty
 
@@ -132,6 +132,8 @@ def missing(first: Diagnosis, argv: Sequence[str]) -> str:
         if not parked or evidence.stages:  # a stage would say that it gave up
             return ""
         return f"the state at the end does not tell whether CPU {parked[0]} is parked on purpose"
+    if first.explanation.first(LineHeld) is not None:
+        return ""  # a log slows the CPU down, and shows the storm no better
     if evidence.ending is Ending.RESTARTED and first.explanation.culprit is None:
         return "no register tells why the machine restarted"
     if any(c.row.id == "kernel-not-reached" for c in first.causes):

@@ -15,6 +15,7 @@ from debug.explain.findings import (
     ExecutingFiller,
     HaltedForever,
     KernelGaveUp,
+    LineHeld,
     OutsideMemory,
     PanicMessage,
     Spinning,
@@ -79,7 +80,7 @@ def _suspect(
         astray = [f.cpu for f in findings if isinstance(f, (ExecutingFiller, OutsideMemory))]
         if astray and astray[0] is not None:
             return astray[0]
-        kinds = (HaltedForever, Spinning, NoInterruptComes, RetriedInRealMode)
+        kinds = (LineHeld, HaltedForever, Spinning, NoInterruptComes, RetriedInRealMode)
         stuck = [f.cpu for f in findings if isinstance(f, kinds)]
         return stuck[0] if stuck else None
     return None

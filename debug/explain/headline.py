@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Optional
 
 from debug.evidence import Ending
-from debug.explain import alive, firmware
+from debug.explain import alive, firmware, panic
 from debug.explain import stages as stage
 from debug.explain import uefi_report
 from debug.explain.context import Machine
@@ -46,6 +46,9 @@ def headline(
         doing = f": {view.doing}" if view is not None else ""
         return f"{name} did not arrive{doing}"
     if status is Status.HANG:
+        for held in panic.lines(machine):
+            if held.cpu == index:
+                return f"{name} hangs: interrupt {held.vector:#x} comes again behind each EOI"
         return f"{name} hangs" + (f": {view.doing}" if view is not None else "")
     if status is Status.PANIC:
         first = steps[0] if steps else None

@@ -23,6 +23,7 @@ from debug.explain.findings import (
     InterruptFlood,
     InterruptStorm,
     KernelAbsent,
+    LineHeld,
     PanicMessage,
 )
 from debug.explain.interrupted import in_handler
@@ -118,7 +119,8 @@ def said(machine: Machine) -> tuple[Finding, ...]:
     if (absent := _absent(machine)) is not None:
         found.append(absent)
     storm = _storm(machine)
-    return (*dict.fromkeys(found), *floods(machine), *([storm] if storm is not None else []))
+    held = (*floods(machine), *lines(machine))
+    return (*dict.fromkeys(found), *held, *([storm] if storm is not None else []))
 
 
 def _report(pattern: re.Pattern[str], tail: str) -> Optional[re.Match[str]]:
@@ -209,6 +211,15 @@ def floods(machine: Machine) -> tuple[InterruptFlood, ...]:
             continue  # an emulator takes interrupts where a block of code begins: at each turn
         found.append(InterruptFlood(cpu.index, vector, machine.where(at), len(own)))
     return tuple(found)
+
+
+def lines(machine: Machine) -> tuple[LineHeld, ...]:
+    """Level-triggered interrupts that were taken, and whose line was active all the same."""
+    return tuple(
+        LineHeld(line.cpu, line.pin, line.vector, line.moments, line.open)
+        for line in machine.evidence.held_lines
+        if line.open > 1
+    )
 
 
 def _storm(machine: Machine) -> Optional[InterruptStorm]:

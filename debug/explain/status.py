@@ -21,6 +21,7 @@ from debug.explain.findings import (
     InterruptStorm,
     KernelAbsent,
     KernelGaveUp,
+    LineHeld,
     LongModeMissing,
     OnlyFirmware,
     OutsideMemory,
@@ -134,7 +135,7 @@ def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Findi
         return Status.HEALTHY  # it waits for a person
     ended = {f.cpu for f in findings if isinstance(f, WrittenEnd)}
     if lost or any(
-        isinstance(f, (InterruptFlood, InterruptStorm, NoInterruptComes, Spinning))
+        isinstance(f, (InterruptFlood, InterruptStorm, LineHeld, NoInterruptComes, Spinning))
         or isinstance(f, HaltedForever)
         and f.cpu not in ended
         or isinstance(f, InService)

@@ -28,6 +28,7 @@ from debug.sources.progress import WATCHED, Progress
 from debug.sources.qemu_ending import End, gone, shut_down, unanswered
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_idle import IdleWatch
+from debug.sources.qemu_lines import held
 from debug.sources.qemu_log import QemuLog
 from debug.sources.qemu_memory import QemuMemory
 from debug.sources.qemu_moments import Moments
@@ -315,7 +316,7 @@ class QemuMachine:
     # -- reading out
 
     def _collect(self, end: End) -> Evidence:
-        assert self._qmp and self._output and self._launch
+        assert self._qmp and self._moments and self._output and self._launch
         quiet = self._output.printed.quiet
         states: list[CpuState] = []
         memory: Memory = NoMemory()
@@ -353,6 +354,7 @@ class QemuMachine:
             qemu_evidence.build_cpus(states, running, self._output.printed.bytes > written),
             ending,
         )
+        indices = {one.apic_id: one.index for one in states if one.apic_id is not None}
         told = [message for log in logs.values() for message in log.messages]
         return Evidence(
             emulator="qemu",
@@ -366,6 +368,7 @@ class QemuMachine:
             resets=resets,
             pics=pics,
             io_apics=io_apics,
+            held_lines=held(self._moments.looks, indices),
             memory=memory,
             symbols=self._options.symbols,
             console=self._output.console(),

@@ -8,6 +8,7 @@ from typing import Optional
 
 from debug.evidence import Ending
 from debug.sources.qemu_ending import BROKEN, End
+from debug.sources.qemu_lines import Look, destinations
 from debug.sources.qemu_readout import MONITOR_TIMEOUT, all_rest
 from debug.sources.qmp import QmpClient, QmpClosed, QmpError, QmpEvent
 
@@ -18,7 +19,8 @@ SAMPLES = 4  # one may meet a CPU twice at the same place by chance
 class Moments:
     """One machine.  Every method raises QmpError.
 
-    shutdown: the event that ended it; panicked: a panic device was written to.
+    shutdown: the event that ended it; panicked: a panic device was written to; looks: what its
+    interrupt controllers showed in each sample.
     """
 
     def __init__(self, qmp: QmpClient) -> None:
@@ -26,6 +28,7 @@ class Moments:
         self._stood = False
         self.shutdown: Optional[QmpEvent] = None
         self.panicked = False
+        self.looks: list[Look] = []
 
     def listen(self, timeout: float = 0.0) -> None:
         """Take the events that came, waiting up to `timeout` seconds for the first."""
@@ -54,12 +57,17 @@ class Moments:
         """All registers of the running machine, about; empty when it is not running."""
         return self._registers() if self.status() == "running" else ""
 
-    def sample(self) -> str:
-        """All registers of one moment; empty when the machine is not running."""
+    def sample(self, look: bool = False) -> str:
+        """All registers of one moment; empty when the machine is not running.
+
+        look: at the interrupt controllers, too.
+        """
         if self.status() != "running":
             return ""
         self.stop()
         text = self._registers()
+        if look:
+            self.looks.append(self._look(text))
         self.listen()
         if self.shutdown is None:
             try:
@@ -76,7 +84,7 @@ class Moments:
         One moment is enough of CPUs that all rest, in a machine that came where it was `expected`.
         """
         found: list[str] = []
-        while len(found) < SAMPLES and (sample := self.sample()):
+        while len(found) < SAMPLES and (sample := self.sample(look=True)):
             found.append(sample)
             self.run()
             if expected and all_rest(sample):
@@ -105,6 +113,12 @@ class Moments:
     def stop(self) -> None:
         """Pause it."""
         self._qmp.command("stop", timeout=MONITOR_TIMEOUT)
+
+    def _look(self, registers: str) -> Look:
+        controllers = self._qmp.monitor("info pic", MONITOR_TIMEOUT)
+        named = destinations(controllers)
+        lapics = {name: self._qmp.monitor(f"info lapic {name}", MONITOR_TIMEOUT) for name in named}
+        return Look(registers, controllers, lapics)
 
     def _registers(self) -> str:
         return self._qmp.monitor("info registers -a", MONITOR_TIMEOUT)

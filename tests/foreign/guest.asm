@@ -22,6 +22,8 @@
 ; BUG_storm         an exception handler of the APs returns to the instruction
 ; BUG_interrupts    an interrupt of the APs is raised again before its handler returns, as of a
 ;                   device whose line stays up
+; BUG_level         COM1 asks for more to send by a level-triggered pin, and the handler of the
+;                   APs does nothing but acknowledge it
 ; BUG_zeros         the APs jump to memory that holds zeros
 ; BUG_gives_up      an exception handler of the APs forgets its frame and halts for good
 ; BUG_parked        no bug: the APs say that they came, and halt for good
@@ -54,6 +56,14 @@ ICR_HIGH        equ APIC + 0x310
 SVR_ENABLE      equ 1 << 8
 INIT            equ 0x4500
 SIPI            equ 0x4600
+IO_APIC         equ 0xfec00000      ; its index register
+IO_APIC_DATA    equ IO_APIC + 0x10
+COM1_PIN        equ 4
+ENTRY_OF_IT     equ 0x10 + 2 * COM1_PIN
+LEVEL           equ 1 << 15
+COM1            equ 0x3f8
+COM1_IER        equ COM1 + 1
+COM1_MCR        equ COM1 + 4
 TO_SELF         equ 1 << 18
 VECTOR_OF_IT    equ 0x40
 TABLES          equ 0x1000          ; PML4, PDPT, four PDs from here
@@ -277,6 +287,21 @@ ap64:
         mov     dword [rax], TO_SELF | VECTOR_OF_IT
         sti
         nop
+%elifdef BUG_level
+        GATE    VECTOR_OF_IT, acknowledges
+        shl     ebx, 24             ; the destination: this CPU
+        mov     eax, IO_APIC
+        mov     ecx, IO_APIC_DATA
+        mov     dword [rax], ENTRY_OF_IT + 1
+        mov     [rcx], ebx
+        mov     dword [rax], ENTRY_OF_IT
+        mov     dword [rcx], LEVEL | VECTOR_OF_IT
+        mov     dx, COM1_MCR
+        mov     al, 0x0b            ; OUT2: interrupts pass
+        out     dx, al
+        mov     dx, COM1_IER
+        mov     al, 2               ; the transmitter is empty
+        out     dx, al
 %elifdef BUG_zeros
         mov     eax, EMPTY
         jmp     rax
@@ -326,6 +351,14 @@ halt_for_good:
         cli
         hlt
         jmp     halt_for_good
+
+; MODE: long64  an interrupt handler  CLOBBERS: nothing
+acknowledges:
+        push    rax
+        mov     eax, EOI
+        mov     dword [rax], 0
+        pop     rax
+        iretq
 
 ; MODE: long64  an interrupt handler  CLOBBERS: nothing
 raises_again:

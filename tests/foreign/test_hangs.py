@@ -156,6 +156,14 @@ CASES = (
         bochs=False,
     ),
     Case(
+        "level",
+        "hang",
+        "interrupt-storm",
+        Certainty.LIKELY,
+        "pin 4 of the I/O APIC is level-triggered",
+        bochs=False,  # its debugger does not tell which lines are active
+    ),
+    Case(
         "zeros",
         "hang",
         "executing-zeros",

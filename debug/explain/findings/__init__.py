@@ -69,6 +69,7 @@ from debug.explain.findings.machine import (
     InterruptStorm,
     KernelAbsent,
     Laxness,
+    LineHeld,
     MapDifference,
     PanicMessage,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "InitAfterSipi",
     "InitMissing",
     "InterruptFlood",
+    "LineHeld",
     "InterruptStorm",
     "InvalidOpcode",
     "IpiToNobody",

@@ -141,6 +141,24 @@ class InterruptFlood(Finding):
 
 
 @dataclass(frozen=True)
+class LineHeld(Finding):
+    """A level-triggered interrupt that is taken again and again: its device goes on asking."""
+
+    pin: int
+    vector: int
+    moments: int
+    open: int
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
+            f"pin {self.pin} of the I/O APIC is level-triggered, and its line was active in all"
+            f" {self.moments} moments that were looked at",
+            f"in {self.open} of them CPU {self.cpu} was to take its interrupt {self.vector:#x} at"
+            " once: it was taken in between, and the device asks on",
+        )
+
+
+@dataclass(frozen=True)
 class InterruptStorm(Finding):
     """The same exception again and again, delivered each time."""
 

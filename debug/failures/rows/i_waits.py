@@ -11,6 +11,7 @@ from debug.explain.findings import (
     HaltedForever,
     InterruptFlood,
     InterruptStorm,
+    LineHeld,
     PortPolled,
     Spinning,
     WaitsFor,
@@ -191,7 +192,7 @@ def _returns(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
 
 
 def _flood(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
-    found = explanation.first(InterruptFlood)
+    found = explanation.first(LineHeld) or explanation.first(InterruptFlood)
     if found is None or explanation.status not in (Status.HANG, Status.MISSING_CPU):
         return None
     return likely(found)
@@ -216,7 +217,8 @@ ROWS = (
         "a hardware interrupt comes again and again, and nothing else is executed",
         Place.RUNNING,
         ("interrupt storm", "irq nobody cared", "hangs right after sti", "timer too fast"),
-        "the last interrupts are one vector, each taken at the same instruction",
+        "the last interrupts are one vector, each taken at the same instruction; or a level-triggered"
+        " line stays active, and its interrupt is taken each time",
         "the interrupted code goes on between two of them",
         "let the handler clear the cause at the device before it acknowledges the interrupt"
         " controller; give a timer a longer period than its handler takes",

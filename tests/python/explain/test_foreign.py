@@ -15,6 +15,7 @@ from debug.evidence import (
     EventKind,
     Evidence,
     ExceptionEvent,
+    HeldLine,
     IpiEvent,
     IpiKind,
     Segment,
@@ -390,6 +391,17 @@ def test_a_cpu_that_halts_in_its_handler_halts_for_the_exception() -> None:
     later = ExceptionEvent(EventKind.HARDWARE_INTERRUPT, 0x20, raised, None, None, 1)
     machine.events.append(later)
     assert "far-jump-beyond-gdt" not in [row for row, _ in named(diagnose(machine.evidence()))]
+
+
+def test_a_level_triggered_line_that_stays_active() -> None:
+    machine = Machine().sipi()
+    waits = registers(rip=KERNEL + 1, rflags=0x202, rsp=STACKS + 5 * PAGE - 16)
+    evidence = machine.stop(waits, halted=True).evidence()
+    found = diagnose(replace(evidence, held_lines=(HeldLine(4, 0x50, 1, 4, 2),)))
+    assert (found.status, found.explanation.culprit) == ("hang", 1)
+    assert named(found)[0] == ("interrupt-storm", "likely")
+    once = diagnose(replace(evidence, held_lines=(HeldLine(4, 0x50, 1, 4, 1),)))
+    assert once.status == diagnose(evidence).status == "healthy"
 
 
 def after_pe(code: str, cpu: int) -> Diagnosis:
