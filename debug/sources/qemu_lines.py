@@ -2,8 +2,7 @@
 """Level-triggered lines that nobody silences, from looks at the I/O APIC some moments apart.  Pure.
 
 A CPU that may take such an interrupt takes it at once, and again behind each EOI while the device
-keeps the line active [SDM 3A "Interrupt Acceptance for Fixed Interrupts", "Signaling Interrupt
-Servicing Completion"; Intel I/O APIC, "Remote IRR"].
+keeps the line active [SDM 3A "Signaling Interrupt Servicing Completion"].
 """
 
 from __future__ import annotations
