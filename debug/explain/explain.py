@@ -21,6 +21,7 @@ from debug.explain.findings import (
     Spinning,
 )
 from debug.explain.findings.handlers import NoInterruptComes, RetriedInRealMode
+from debug.explain.findings.state import StringRunsAway
 from debug.explain.headline import headline
 from debug.explain.model import CpuView, Explanation, Finding, Status
 from debug.explain.status import judge
@@ -77,7 +78,11 @@ def _suspect(
         speakers = [f.cpu for f in findings if isinstance(f, (ExceptionReported, PanicMessage))]
         return next((cpu for cpu in speakers if cpu is not None), None)
     if status is Status.HANG:
-        astray = [f.cpu for f in findings if isinstance(f, (ExecutingFiller, OutsideMemory))]
+        astray = [
+            f.cpu
+            for f in findings
+            if isinstance(f, (ExecutingFiller, OutsideMemory, StringRunsAway))
+        ]
         if astray and astray[0] is not None:
             return astray[0]
         kinds = (LineHeld, HaltedForever, Spinning, NoInterruptComes, RetriedInRealMode)

@@ -29,6 +29,7 @@ from debug.explain import (
     ports,
     real_mode,
     refusal,
+    runaway,
     state,
     trampoline_page,
     unanswered,
@@ -115,6 +116,7 @@ def of_the_machine(machine: Machine, views: Views, found: Findings) -> Findings:
     found += unstarted.findings(machine, views, found)
     found += refusal.findings(machine, views)
     found += ports.findings(machine, views)
+    found += runaway.running(machine, views)
     found += firmware.findings(machine)
     found += firmware.died(machine)
     found += state.reported(machine)
@@ -147,5 +149,6 @@ def of_the_end(machine: Machine, views: Views, death: Death, end: End) -> Findin
     """What led to the end of a machine that is not healthy."""
     return (
         *deep_calls.findings(machine, views, end.steps),
+        *runaway.ended(machine, end.steps),
         *clues.findings(machine, death.cpu),
     )

@@ -33,6 +33,7 @@ from debug.explain.findings import (
     WrittenEnd,
 )
 from debug.explain.findings.handlers import NoInterruptComes, ProgramLoops, RetriedInRealMode
+from debug.explain.findings.state import StringRunsAway
 from debug.explain.model import CpuState, CpuView, Finding, Status
 from debug.x86.exceptions import DF, GP, NMI, NP, SS, TS, UD
 
@@ -125,7 +126,7 @@ def _bsp_is_stuck(machine: Machine, views: tuple[CpuView, ...]) -> bool:
     return any(view.index == bsp.index and view.state in stuck for view in views)
 
 
-_LOST = (ExecutingFiller, FarJumpAstray, OutsideMemory)
+_LOST = (ExecutingFiller, FarJumpAstray, OutsideMemory, StringRunsAway)
 
 
 def _at_rest(machine: Machine, views: tuple[CpuView, ...], findings: tuple[Finding, ...]) -> Status:

@@ -40,6 +40,25 @@ class ExecutingFiller(Finding):
 
 
 @dataclass(frozen=True)
+class StringRunsAway(Finding):
+    """A string instruction has more to do than there are addresses."""
+
+    where: str
+    text: str
+    pointer: str  # "RDI", "RSI"
+    address: int  # in it
+    count: int  # in RCX
+
+    def sentences(self) -> tuple[str, ...]:
+        below = (1 << 64) - self.count
+        signed = f", which is -{below:#x}" if below < self.count else ""
+        return (
+            f"`{self.text}` at {self.where} has come to {self.pointer} {self.address:#x}, and RCX is"
+            f" {self.count:#x}{signed}: there are not so many addresses",
+        )
+
+
+@dataclass(frozen=True)
 class OutsideMemory(Finding):
     """The instruction pointer is where no RAM or ROM can be read."""
 

@@ -21,6 +21,7 @@ from debug.explain.findings import (
     StackState,
     StageReached,
 )
+from debug.explain.findings.state import StringRunsAway
 from debug.explain.findings.tables import (
     DirectionFlag,
     StackZeroed,
@@ -69,6 +70,11 @@ def _argument(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
             if address.role is Role.DATA:
                 return likely(address, reached)
     return None
+
+
+def _runs_away(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
+    found = explanation.first(StringRunsAway)
+    return certain(found, explanation.first(PageFault, found.cpu)) if found is not None else None
 
 
 def _field(evidence: Evidence, explanation: Explanation) -> Optional[Match]:
@@ -233,6 +239,24 @@ ROWS = (
         _direction,
         ("ap-direction-flag",),
         over=("null-pointer",),
+    ),
+    Row(
+        "string-runs-away",
+        "a string instruction has a count that no memory is large enough for: a length below 0",
+        Place.RUNNING,
+        ("memset never returns", "memcpy with a negative length", "#PF at the end of a mapping"),
+        "the CPU is at REP with STOS, MOVS, LODS, INS or OUTS, and its count exceeds the addresses"
+        " behind the pointer",
+        "the count fits into what is left of the address space",
+        "look at where the length comes from: a subtraction of unsigned numbers, or an error code of -1",
+        "",
+        chapters.INTO_C,
+        (),
+        _runs_away,
+        over=(
+            *("page-fault-undelivered", "null-pointer", "image-partly-mapped", "endless-loop"),
+            *("executing-zeros", "stack-overflow", "window-not-mapped", "cpu-there-not-seen"),
+        ),
     ),
     Row(
         "stack-cleared",

@@ -48,6 +48,18 @@ def pausing(*, both: bool) -> Machine:
     return machine.stop(registers(rip=KERNEL + 0x1200, rflags=2, rsp=TOP - 16))
 
 
+def clears(count: int, code: bytes = b"\xf3\x48\xab", *, died: bool = False) -> Machine:
+    """An AP in the middle of REP STOSQ, or of another one; `died`: behind what is mapped."""
+    machine = at(code, *UNTIL_C)
+    machine.symbols.known["memset"] = (KERNEL + 0x1000, 0x100)
+    machine.ram.write(KERNEL_PHYSICAL + 0x1000, code + b"\xc3")
+    address = KERNEL + 0x800000 if died else KERNEL + 0x20000
+    here = registers(rip=KERNEL + 0x1000, rcx=count, rdi=address, rsp=TOP - 16, idtr=NULL_IDT)
+    if died:
+        return machine.kill(here, 14, 2, address)
+    return machine.stop(here, moved=True)
+
+
 def looping(*, moved: bool) -> Machine:
     """CPU 0 in a loop of two instructions, or on its way through it; CPU 1 works."""
     machine = Machine()
@@ -277,6 +289,19 @@ CASES = (
         "likely",
         told("KVM internal error. Suberror: 1"),
         told("qemu: could not load PC BIOS"),
+    ),
+    Case("string-runs-away", "certain", lambda: clears(2**64 - 8), lambda: clears(0x1000)),
+    Case(
+        "string-runs-away",
+        "certain",
+        lambda: clears(2**64 - 8, died=True),
+        lambda: clears(0x1000, died=True),
+    ),
+    Case(  # REPNE SCASB: how the length of a string is found
+        "string-runs-away",
+        "certain",
+        lambda: clears(2**64 - 1, b"\xf3\xaa"),
+        lambda: clears(2**64 - 1, b"\xf2\xae"),
     ),
     Case("exit-with-failure", "certain", lambda: ended(0x20, error=False), healthy),
 )
