@@ -36,12 +36,12 @@ def test_a_machine_that_restarts_runs_again_however_many_cpus_it_lacks() -> None
 
 
 def stopped(*, idle: bool) -> Diagnosis:
-    """A machine whose time is over: what a look at it tells, or what a log tells as well."""
+    """A machine whose time is over: what one look at it tells, or what a log tells as well."""
     machine = Machine()
     running = registers(rip=KERNEL + 0x4000, rsp=KERNEL + 0x9000)
     machine.ram.write(0x104000, b"\x90" * 512)
     if not idle:
-        machine.bsp = replace(machine.bsp, registers=running, halted=False, moved=True)
+        machine.bsp = replace(machine.bsp, registers=running, halted=False, moved=None)
     limits = () if idle else (NO_LOG,)
     return diagnose(replace(machine.evidence(), limits=limits))
 
