@@ -23,6 +23,11 @@ class Contents(Enum):
     OTHER = "other bytes"
 
 
+def named(name: str, address: int) -> str:
+    """`name at 0x1234`, or the bare address."""
+    return f"{name} at {address:#x}" if name else f"{address:#x}"
+
+
 @dataclass(frozen=True)
 class ExecutingFiller(Finding):
     """The CPU executes zeros, 0xCC or 0xFF instead of code."""
@@ -180,7 +185,7 @@ class WaitsFor(Finding):
         return self.lock and (self.ticket or bool(self.value))
 
     def sentences(self) -> tuple[str, ...]:
-        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        what = named(self.name, self.address)
         lines = [f"CPU {self.cpu} waits at {self.where} for {what}, which holds {self.value:#x}"]
         lines.append(f"its loop reads it with: {self.test}")
         for address, place, text in self.writers:

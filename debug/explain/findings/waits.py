@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from debug.explain.findings.state import named
 from debug.explain.model import Finding
 
 
@@ -68,7 +69,7 @@ class AllCounted(Finding):
     behind: bool  # each of them stands behind the instruction that counts
 
     def sentences(self) -> tuple[str, ...]:
-        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        what = named(self.name, self.address)
         names = ", ".join(map(str, self.up[:8]))
         passed = ", and has passed that instruction" if self.behind else ""
         each = "each CPU" if len(self.up) > 1 else "the only one"
@@ -95,7 +96,7 @@ class CpuLacks(Finding):
     works: bool  # one of them may still come
 
     def sentences(self) -> tuple[str, ...]:
-        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        what = named(self.name, self.address)
         names = ", ".join(map(str, self.inside[:8]))
         return (
             f"CPU {names} wait at {self.where} until {what} is {self.wanted}; it is {self.value}",
@@ -177,7 +178,7 @@ class OtherPage(Finding):
     other_value: int
 
     def sentences(self) -> tuple[str, ...]:
-        what = f"{self.name} at {self.address:#x}" if self.name else f"{self.address:#x}"
+        what = named(self.name, self.address)
         return (
             f"in the page tables of CPU {self.cpu}, {what} is physical address {self.physical:#x},"
             f" which holds {self.value:#x}",
