@@ -47,6 +47,7 @@ _USES = {
     Kind.LTR: SelectorUse.LTR,
     Kind.LLDT: SelectorUse.LLDT,
 }
+_COUNTS_BYTES = ("6.", "7.")  # versions of QEMU
 _POP, _MOV_SREG = 0x58, 0x8E  # pop r; mov sreg, r
 _CONTROL = (Kind.WRITE_CONTROL, Kind.WRMSR, Kind.RDMSR, Kind.XSETBV, Kind.LGDT, Kind.LIDT)
 
@@ -67,7 +68,7 @@ def general_fault(
     """
     code = SelectorCode(error_code or 0)
     if error_code is not None and code.idt:
-        return (_gate(machine, cpu, registers, code.index),)
+        return (_gate(machine, cpu, registers, _gate_number(machine, registers, code.index)),)
     selector = code.selector or 0
     if selector or (verdict is not None and verdict.check is Check.NULL_SELECTOR):
         return (_selector(machine, cpu, registers, vector, selector, instruction, verdict),)
@@ -99,6 +100,22 @@ def _operand_astray(registers: Registers, instruction: Instruction) -> bool:
     """Whether it is the operand's own address that is refused, whatever stands there."""
     address = linear_address(instruction, registers)
     return address is not None and mode_of(registers) is Mode.LONG64 and not is_canonical(address)
+
+
+def _gate_number(machine: Machine, registers: Registers, index: int) -> int:
+    """The gate that an error code with this index names.
+
+    TCG of QEMU 7.2 multiplies by the size of a gate where it should multiply by 8, if the gate lies
+    beyond the limit in 64-bit mode; that of QEMU 10 does not.  Where no version is known, what was to
+    be delivered there just before tells.
+    """
+    evidence, idtr, number = machine.evidence, registers.idtr, index // 2
+    if evidence.emulator != "qemu" or evidence.accelerator == "kvm" or index % 2:
+        return index
+    if mode_of(registers) is not Mode.LONG64 or idtr is None or 16 * number + 15 <= idtr.limit:
+        return index
+    before = any(e.vector == number and e.registers.rip == registers.rip for e in evidence.events)
+    return number if before or evidence.version.startswith(_COUNTS_BYTES) else index
 
 
 def _gate(machine: Machine, cpu: Optional[int], registers: Registers, number: int) -> Finding:

@@ -68,4 +68,4 @@ def wrong(row: Row, diagnosis: Diagnosis) -> str:
     if first.row.id not in row.causes.split(","):
         return f"{first.row.id} ({first.certainty.value}), not {row.causes}"
     blamed = first.match.cpu if first.match.cpu is not None else diagnosis.explanation.culprit
-    return "" if blamed == int(row.cpu) else f"CPU {blamed} is blamed, not CPU {row.cpu}"
+    return "" if str(blamed) in row.cpu.split(",") else f"CPU {blamed} is blamed, not CPU {row.cpu}"

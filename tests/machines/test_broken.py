@@ -19,4 +19,4 @@ def test_the_bug_is_named(row: broken.Row) -> None:
 
 def test_the_matrix_is_as_large_as_it_is_said_to_be() -> None:
     assert len({row.id for row in ROWS}) == len(ROWS) >= 20
-    assert sum(1 for row in ROWS if row.cpu != "0") >= 6
+    assert sum(1 for row in ROWS if "0" not in row.cpu.split(",")) >= 6

@@ -322,6 +322,26 @@ def test_a_jump_to_itself_after_a_last_word_may_be_an_end_on_purpose() -> None:
     assert stands("")["endless-jump"] == "certain"
 
 
+@pytest.mark.parametrize(
+    "version, code, gate",
+    [
+        ("7.2.22", 0x22, "gate 2 (NMI)"),
+        ("10.0.2", 0x12, "gate 2 (NMI)"),
+        ("10.0.2", 0x22, "gate 4"),
+    ],
+)
+def test_which_gate_an_error_code_of_tcg_names(version: str, code: int, gate: str) -> None:
+    """Nothing tells what was to be delivered but the error code of a gate beyond the limit."""
+    machine = Machine()
+    machine.ram.write(KERNEL_PHYSICAL + 0x5000, b"\xeb\x36")
+    short = TableRegister(IDT, 0xF)
+    here = registers(rip=KERNEL + 0x5000, rsp=STACKS + 0x4800, idtr=short)
+    evidence = replace(machine.kill(here, 13, code).evidence(), version=version)
+    found = diagnose(evidence)
+    assert found.causes[0].row.id == "idt-limit-too-small"
+    assert any(gate in line for line in found.causes[0].match.evidence)
+
+
 def test_an_idt_of_garbage_is_none_and_one_of_zeros_was_not_filled() -> None:
     def died(table: bytes) -> dict[str, str]:
         machine = Machine()
