@@ -31,8 +31,8 @@ def make(directory: Path) -> Path:
             shutil.copy2(source, target)
     _as_a_checkout(tree)
     if (ROOT / "build").is_dir():
-        skip = shutil.ignore_patterns("labs", "mystery", "host", "foreign", "tutorial")
-        shutil.copytree(ROOT / "build", tree / "build", ignore=skip, copy_function=shutil.copy2)
+        skip = shutil.ignore_patterns("labs", "mystery", "host", "foreign", "tutorial", "python")
+        shutil.copytree(ROOT / "build", tree / "build", symlinks=True, ignore=skip)
     return tree
 
 
