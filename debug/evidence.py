@@ -131,6 +131,11 @@ class LocalApic:
     ldr: Optional[int] = None  # the logical ID alone: 8 bits in xAPIC mode
     dfr: Optional[int] = None  # bits 31:28: 15 for the flat model, 0 for clusters
 
+    @property
+    def on(self) -> bool:
+        """Whether it takes interrupts: the enable flag of SVR, as far as that is known."""
+        return bool((self.svr or 0) & 1 << 8)
+
 
 @dataclass(frozen=True)
 class HeldLine:

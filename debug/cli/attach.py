@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     except CommandLineError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
     except StartError as error:
-        code = ExitCode.MISSING_TOOL if "not installed" in str(error) else ExitCode.BAD_INPUT
+        code = ExitCode.MISSING_TOOL if isinstance(error, MissingProgram) else ExitCode.BAD_INPUT
         raise CommandError(str(error), code) from error
     return show(diagnosis, options)
 

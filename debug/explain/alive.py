@@ -9,11 +9,11 @@ from __future__ import annotations
 from debug.evidence import Ending
 from debug.explain.arrival import nothing_sent
 from debug.explain.context import Machine
-from debug.explain.model import CpuState, CpuView, Status
+from debug.explain.model import UNBEGUN, CpuState, CpuView, Status
 from debug.explain.panic import clean
 from debug.explain.trampoline_search import search
 
-_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.PARKED)
+_DORMANT = (*UNBEGUN, CpuState.PARKED)
 _WORKS = (CpuState.RUNNING, CpuState.IDLE)
 _QUIET = 2.0  # seconds without a word that a guest which goes on printing may pass
 _LINE = 60  # characters of the last line that are shown

@@ -9,7 +9,7 @@ from typing import Optional
 from debug.evidence import Cpu, EventKind, Registers
 from debug.explain import trampoline_page
 from debug.explain.code import caller, filler, filler_at
-from debug.explain.context import LOW_MEMORY, PAGE, SLIDE, Machine
+from debug.explain.context import LOW_MEMORY, PAGE, SLIDE, VECTORS, Machine
 from debug.explain.findings import Laxness
 from debug.explain.findings.tables import (
     CalledFrom,
@@ -38,7 +38,6 @@ _TSS = 104  # bytes of a 64-bit TSS
 _CODE = 16  # bytes of code that tell it from filler
 _IST = 36  # offset of the first of seven stacks in a 64-bit TSS
 _PUSHED = 32  # bytes that code without a meaning may have pushed meanwhile
-_DATA_AREA = 0x500  # below: the BIOS's vectors and data
 _HIGHER_HALF = 1 << 63
 _WAITING = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET)
 
@@ -140,11 +139,11 @@ def _over_page_tables(machine: Machine, cpu: Cpu, rip: int, size: int) -> list[F
     if walk is None or walk.present or theirs is None or theirs.physical is None:
         return []
     frame = theirs.physical & -PAGE
-    for entry in walk.entries:
-        count = _returns(machine.physical(frame, PAGE) or b"", rip, size)
-        if entry.address & -PAGE == frame and count >= 2:
-            return [StackOverTable(cpu.index, f"page table ({entry.level})", frame, count)]
-    return []
+    entry = next((one for one in walk.entries if one.address & -PAGE == frame), None)
+    count = _returns(machine.physical(frame, PAGE) or b"", rip, size) if entry is not None else 0
+    if entry is None or count < 2:
+        return []
+    return [StackOverTable(cpu.index, f"page table ({entry.level})", frame, count)]
 
 
 def _returns(data: bytes, rip: int, size: int) -> int:
@@ -156,7 +155,7 @@ def _returns(data: bytes, rip: int, size: int) -> int:
 def _called(machine: Machine, cpu: Cpu) -> list[Finding]:
     """The call that led to where no code is, while its return address is still on top."""
     at = machine.pc(cpu.registers)
-    if at is None or machine.linear(cpu.registers).read(at, 1) is not None and at >= _DATA_AREA:
+    if at is None or machine.linear(cpu.registers).read(at, 1) is not None and at >= VECTORS:
         return []
     call = caller(machine, cpu.registers)
     if call is None:
@@ -249,7 +248,7 @@ def _zeroed(machine: Machine, cpu: Cpu, view: CpuView) -> list[Finding]:
     rip = registers.rip
     if rip is None or rip >= SLIDE or machine.symbol(rip) is not None:
         return []  # it runs code that has a name, or is where no return to 0 leads
-    if rip >= _DATA_AREA and machine.linear(registers).read(rip, 1) is not None:
+    if rip >= VECTORS and machine.linear(registers).read(rip, 1) is not None:
         # Our BSP has no code below 640 KiB: whatever runs there was left by the loader.
         astray = machine.traced and cpu.index == machine.bsp_index and rip < LOW_MEMORY
         if not astray and filler_at(machine, registers) is None:

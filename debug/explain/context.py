@@ -30,6 +30,7 @@ PAGE = 4096
 BROADCAST = (0xFF, 0xFFFF_FFFF)  # destinations that name every CPU: xAPIC, x2APIC
 SLIDE = 1 << 28  # a CPU that executes zeros for some seconds comes this far
 _SCREEN, _COLUMNS, _ROWS = 0xB8000, 80, 25  # VGA's text mode
+VECTORS = 0x500  # the BIOS's vectors and data end below
 LOW_MEMORY = 0xA0000  # where conventional memory ends
 VIDEO_MEMORY = range(LOW_MEMORY, 0xC0000)
 _HIGH_ADDRESS = ((1 << 52) - 1) & ~((1 << 36) - 1)  # address bits that some CPUs lack

@@ -10,7 +10,7 @@ from debug.evidence import Cpu, Registers
 from debug.explain.context import Machine
 from debug.explain.findings import ExecutingFiller, OutsideMemory, WaitsFor
 from debug.explain.findings.waits import AllCounted, CpuLacks
-from debug.explain.model import CpuState, CpuView, Finding
+from debug.explain.model import ABSENT, CpuState, CpuView, Finding
 from debug.explain.waiting import loop_body, whole_register
 from debug.explain.writers import Writer, writers
 from debug.x86.accesses import linear_address
@@ -84,7 +84,6 @@ def findings(
 
 
 _LOST = (ExecutingFiller, OutsideMemory)
-_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.PARKED)
 
 
 def lacking(
@@ -100,7 +99,7 @@ def lacking(
         cpu = machine.cpu(inside[0]) if len(inside) > 1 else None
         one = _counter(machine, cpu) if cpu is not None else None
         outside = [view for view in views if view.index not in inside]
-        absent = [view for view in outside if view.state not in _DORMANT] or outside
+        absent = [view for view in outside if view.state not in ABSENT] or outside
         if one is None or not absent:
             continue
         count, wanted, counters, _ = one

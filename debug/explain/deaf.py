@@ -15,7 +15,7 @@ from debug.evidence import Cpu, Ending, LocalApic, Registers
 from debug.explain.callers import caller_of
 from debug.explain.context import Machine
 from debug.explain.findings.handlers import NoInterruptComes
-from debug.explain.model import CpuState, CpuView
+from debug.explain.model import SILENT, CpuState, CpuView
 from debug.explain.waiting import loop_body, read_of
 from debug.x86.instruction import Instruction, Kind
 from debug.x86.modes import code_width
@@ -23,15 +23,14 @@ from debug.x86.registers import Rflags
 
 _CASCADE = 2  # the first PIC's line that the second one is behind
 _ALL = 0xFF
-_MASKED, _ENABLED = 1 << 16, 1 << 8  # of an LVT or redirection entry; of SVR
+_MASKED = 1 << 16  # of an LVT or redirection entry
 _PERIODIC, _DEADLINE = 1 << 17, 1 << 18  # of the timer's LVT entry
-_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.HALTED)
 _NESTED = 2  # functions between the loop and its HLT
 
 
 def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[NoInterruptComes, ...]:
     """The CPU of a stopped machine that waits for what can't come; others idle, and are as deaf."""
-    awake = [view for view in views if view.state not in _DORMANT]
+    awake = [view for view in views if view.state not in SILENT]
     others = len(awake) > 1
     if others:
         awake = [view for view in awake if not _deaf(machine, view)]
@@ -78,7 +77,7 @@ def _pics(machine: Machine, apic: LocalApic) -> str:
     if first.imr | 1 << _CASCADE == _ALL and behind:
         return f"the PICs mask every line (imr {first.imr:#x} and {second.imr:#x})"
     wired = machine.evidence.emulator == "bochs"  # there the PIC's output does not pass the APIC
-    if not wired and (apic.svr or 0) & _ENABLED and apic.lvt.get("lint0", 0) & _MASKED:
+    if not wired and apic.on and apic.lvt.get("lint0", 0) & _MASKED:
         return "the local APIC masks LINT0, which the PICs' interrupts come through"
     return ""
 
@@ -86,7 +85,7 @@ def _pics(machine: Machine, apic: LocalApic) -> str:
 def _timer(apic: LocalApic) -> str:
     """Why the local APIC's timer sends nothing; "" if it may."""
     entry = apic.lvt.get("timer")
-    if not (apic.svr or 0) & _ENABLED:
+    if not apic.on:
         return "the local APIC is off, and its timer with it"
     if entry is None or apic.timer_initial is None:
         return ""

@@ -13,7 +13,7 @@ from typing import Callable, Iterator, Optional
 
 from debug.evidence import Registers, TableRegister
 from debug.explain.code import Read, filler, filler_at
-from debug.explain.context import PAGE, SLIDE, Machine
+from debug.explain.context import PAGE, SLIDE, VECTORS, Machine
 from debug.explain.findings import Contents, HandedOver
 from debug.explain.model import FarJump, Finding
 from debug.explain.trampoline_page import is_64_bit_target, pages, sent
@@ -33,7 +33,6 @@ from debug.x86.registers import register_bits
 
 _STEPS = 128  # instructions that are followed from one far jump
 _REACH = 1 << 16  # bytes behind a header in which a CPU still runs by its accident
-_VECTORS = 0x500  # the BIOS's vectors and data end below
 _IDTR_OF_INIT = TableRegister(0, 0xFFFF)
 _VECTOR_TABLE = "the interrupt vector table"
 _SAMPLES = 128  # places at which memory is looked for
@@ -89,7 +88,7 @@ def _no_code(read: Read, target: int, rip: int, slid: int) -> str:
 
     slid: how many bytes a CPU may be away that executes what is no code; 0: it executes code.
     """
-    if rip < _VECTORS:
+    if rip < VECTORS:
         return _VECTOR_TABLE
     data = read(target, 16)
     contents = filler(data) if data is not None else None

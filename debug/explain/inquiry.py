@@ -40,12 +40,11 @@ from debug.explain import (
 from debug.explain.context import Machine
 from debug.explain.death import Death
 from debug.explain.end import End
-from debug.explain.model import CpuState, CpuView, Finding
+from debug.explain.model import UNBEGUN, CpuState, CpuView, Finding
 
 Views = tuple[CpuView, ...]
 Findings = tuple[Finding, ...]
 
-_UNBEGUN = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI)
 _AT_WORK = (CpuState.RUNNING, CpuState.SPINNING)
 
 
@@ -60,14 +59,12 @@ def of_each_cpu(machine: Machine, death: Death) -> tuple[Views, Findings]:
         found += facts
         if cpu.index != machine.bsp_index:
             found += _of_an_ap(machine, cpu, view)
-        if view.state not in _UNBEGUN:
+        if view.state not in UNBEGUN:
             found += _of_its_registers(machine, cpu, view, death)
         if view.state in _AT_WORK:
-            found += handlers.lost(machine, cpu)
+            found += handlers.lost(machine, cpu) + compare.without_long_mode(machine, cpu)
         if view.state is CpuState.SHUT_DOWN:
             found += _of_the_dead(machine, cpu)
-        if view.state in _AT_WORK:
-            found += compare.without_long_mode(machine, cpu)
     found += state.shared_stacks(machine, tuple(views))
     found += state.bsp_in_firmware(machine)
     found += trampoline_page.bsp_unprotected(machine)

@@ -44,6 +44,11 @@ class CpuState(Enum):
     UNKNOWN = "unknown"
 
 
+UNBEGUN = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI)  # nobody has started it
+ABSENT = (*UNBEGUN, CpuState.RESET, CpuState.PARKED)  # nobody can wait for it, but to be started
+SILENT = (*UNBEGUN, CpuState.RESET, CpuState.HALTED)  # it executes nothing that another one sees
+
+
 @dataclass(frozen=True)
 class Finding:
     """One derived fact about one CPU (None: about the machine)."""

@@ -17,7 +17,7 @@ from debug.x86.registers import Rflags
 _CASCADE = 2  # the first PIC's line that the second one is behind
 _EXCEPTIONS = 32
 _LINES = 8
-_MASKED, _ENABLED = 1 << 16, 1 << 8  # of an LVT entry; of SVR
+_MASKED = 1 << 16  # of an LVT entry
 _MODES = (Mode.PROTECTED32, Mode.COMPAT32, Mode.LONG64)
 
 
@@ -53,12 +53,7 @@ def _passes(machine: Machine, bsp: Cpu) -> bool:
     Bochs's PIC is wired past it.
     """
     apic = bsp.apic
-    if (
-        machine.evidence.emulator == "bochs"
-        or apic is None
-        or apic.svr is None
-        or not apic.svr & _ENABLED
-    ):
+    if machine.evidence.emulator == "bochs" or apic is None or not apic.on:
         return True
     return not apic.lvt.get("lint0", 0) & _MASKED
 

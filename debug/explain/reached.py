@@ -14,14 +14,14 @@ from debug.evidence import Cpu, IpiKind, Registers
 from debug.explain import firmware
 from debug.explain import stages as stage
 from debug.explain.context import Machine
-from debug.explain.model import CpuState, Milestone
+from debug.explain.model import UNBEGUN, CpuState, Milestone
 from debug.x86.modes import Mode, long_mode_active, mode_of
 from debug.x86.registers import Cr0, Cr4, Efer
 
 _SVR_ENABLE = 1 << 8
 _HIGHER_HALF = 1 << 63
 _RESET_LIMIT = 0xFFFF
-_DORMANT = (CpuState.WAITING_FOR_SIPI, CpuState.FIRMWARE, CpuState.RESET)
+_DORMANT = (*UNBEGUN, CpuState.RESET)
 
 
 def reached(machine: Machine, cpu: Cpu, state: CpuState) -> tuple[Milestone, ...]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A kernel that halts without a word where a test of CPUID leads: it wants what this CPU has not.
 
-Only a conditional jump straight to the halt counts, and one
-that goes by what CPUID has just returned.
+Only a conditional jump straight to the halt counts, and one that goes by what CPUID has just
+returned.
 """
 
 from __future__ import annotations

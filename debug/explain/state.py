@@ -13,7 +13,7 @@ from debug.explain import trampoline_page, uefi_report
 from debug.explain.callers import caller_of
 from debug.explain.clocks import clock_of
 from debug.explain.code import filler_at, in_wait_loop
-from debug.explain.context import LOW_MEMORY, PAGE, VIDEO_MEMORY, Machine
+from debug.explain.context import LOW_MEMORY, PAGE, VECTORS, VIDEO_MEMORY, Machine
 from debug.explain.findings import (
     BspInFirmware,
     Clock,
@@ -38,7 +38,6 @@ from debug.x86.modes import Mode, code_width, mode_of
 from debug.x86.registers import Cr0, Rflags
 
 MASK32 = (1 << 32) - 1
-_VECTORS = 0x500  # bytes of the BIOS's vectors and data
 _RESET_VECTOR = (0xFFFFFFF0, 0xFFFF0)
 _PARKING_STAGES = (stage.AP_ABANDONED, stage.AP_UNKNOWN, stage.STOPPED)
 
@@ -306,7 +305,7 @@ def reported(machine: Machine) -> tuple[Finding, ...]:
 
 def _in_vectors(machine: Machine, registers: Registers, physical: int) -> bool:
     """In the first bytes of memory no kernel has code, unless it starts its APs there."""
-    if physical >= _VECTORS or mode_of(registers) not in (Mode.LONG64, Mode.PROTECTED32):
+    if physical >= VECTORS or mode_of(registers) not in (Mode.LONG64, Mode.PROTECTED32):
         return False
     return 0 not in trampoline_page.pages(machine) and machine.has_memory
 

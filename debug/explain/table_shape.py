@@ -29,8 +29,8 @@ from debug.explain.model import Finding
 from debug.x86.canonical import MASK64
 from debug.x86.linear import tables_of
 from debug.x86.modes import PagingMode
-from debug.x86.page_entries import Reason
-from debug.x86.paging import Tables, translate
+from debug.x86.page_entries import Reason, formats
+from debug.x86.paging import READ, Tables, read_entry, translate
 from debug.x86.registers import Cr4
 
 _ADDRESS = 0x000F_FFFF_FFFF_F000
@@ -196,24 +196,21 @@ def _root_is_pdpt(
     rip = fault.rip
     if tables.mode is not PagingMode.LEVEL4 or fault.walk_succeeds or rip is None:
         return None
-    as_pdpt = (
-        _as_pdpt(machine, tables.root, address) == address for address in (fault.address, rip)
-    )
+    as_pdpt = (_as_pdpt(machine, tables, address) == address for address in (fault.address, rip))
     return RootIsPdpt(cpu, tables.cr3, fault.address, rip) if all(as_pdpt) else None
 
 
-def _as_pdpt(machine: Machine, table: int, address: int) -> Optional[int]:
-    """The physical address that a PDPT at `table` maps a linear one to."""
-    if address >> 39:
-        return None
-    for shift in (30, 21, 12):
-        raw = _word(machine, table + 8 * (address >> shift & 511))
-        if raw is None or not raw & 1:
+def _as_pdpt(machine: Machine, tables: Tables, address: int) -> Optional[int]:
+    """The physical address that the table at CR3 maps a linear one to, if it is a PDPT."""
+    layout, table = formats(tables.mode), tables.root
+    for level in layout.levels[1:] if not address >> 39 else ():
+        memory = machine.evidence.memory
+        entry, fault = read_entry(memory, tables, layout, level, table, address, READ)
+        if entry is None or fault is not None:
             return None
-        if raw & 0x80 or shift == 12:
-            low = (1 << shift) - 1
-            return raw & _ADDRESS & ~low | address & low
-        table = raw & _ADDRESS
+        if entry.leaf:
+            return entry.target + address % entry.page_size(tables.mode)
+        table = entry.target
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Optional
 
 from debug.evidence import Cpu, IpiKind, Registers
 from debug.explain.code import SEVERAL_REX, filler, filler_at, in_wait_loop, rex_count
-from debug.explain.context import PAGE, SLIDE, Machine
+from debug.explain.context import PAGE, SLIDE, VECTORS, Machine
 from debug.explain.findings import (
     FarJumpAstray,
     JumpInRealMode,
@@ -34,7 +34,6 @@ _LONG, _BIG = 1 << 5, 1 << 6  # in byte 6 of a descriptor
 _LOW = 0x1000  # the interrupt vector table and the BIOS's data: no kernel has code there
 _LOW_HALF = (1 << 32) - 1
 LOWEST_ENTRY = 0x10000  # smaller numbers in a trampoline are offsets, limits and selectors
-_VECTORS = 0x500  # the BIOS's vectors and data end below
 _ROMS, _BEHIND = 0xC0000, 128  # where ROMs begin; bytes of code before a far jump
 _POINTER, _DESCRIPTORS = 6, 16  # bytes of a pseudo-descriptor; of a null entry and one more
 _FIELDS = 64  # bytes that a kernel fills in behind a short copy; more is the image itself
@@ -61,7 +60,7 @@ def astray(machine: Machine, cpu: int, registers: Registers) -> tuple[FarJumpAst
     for page in pages(machine):
         data = machine.physical(page, PAGE) or b""
         short = short_jump(data, page)
-        if short is not None and short.target <= rip < _VECTORS and code_width(registers) == 32:
+        if short is not None and short.target <= rip < VECTORS and code_width(registers) == 32:
             relocated = _within(machine, short, page)
             return (FarJumpAstray(cpu, short.at, short.target, page, relocated),)
         for jump in far_jumps(data, page):
@@ -158,7 +157,7 @@ def bsp_unprotected(machine: Machine) -> tuple[JumpInRealMode, ...]:
     if bsp is None or table is None or mode_of(bsp.registers) is not Mode.REAL or machine.traced:
         return ()
     at = linear_pc(bsp.registers)
-    if not 7 < table.limit < 0xFFFF or table.limit & 7 != 7 or not 0x500 <= table.base < _ROMS:
+    if not 7 < table.limit < 0xFFFF or table.limit & 7 != 7 or not VECTORS <= table.base < _ROMS:
         return ()
     start = max(table.base - PAGE, 0)
     data = machine.physical(start, 2 * PAGE) or b""
@@ -173,7 +172,7 @@ def bsp_unprotected(machine: Machine) -> tuple[JumpInRealMode, ...]:
         entry = machine.physical(table.base + selector, 8) if selector | 7 <= table.limit else None
         behind = at is None or not start + place - _BEHIND <= at < start + place
         if selector & 0xFFF8 == selector and selector and entry is not None and behind:
-            if entry[5] & 0x98 == 0x98 and target >= 0x500:
+            if entry[5] & 0x98 == 0x98 and target >= VECTORS:
                 wrong = (selector << 4) + (target & 0xFFFF)
                 return (JumpInRealMode(bsp.index, start + place, selector, target, wrong),)
         place = data.find(b"\xea", place + 1)

@@ -13,7 +13,7 @@ from typing import Optional
 
 from debug.evidence import IpiKind
 from debug.explain.code import filler
-from debug.explain.context import LOW_MEMORY, PAGE, Machine
+from debug.explain.context import LOW_MEMORY, PAGE, VECTORS, Machine
 from debug.explain.model import FarJump, Status, Trampoline
 from debug.explain.writers import code_around
 from debug.x86.decode import MAX_LENGTH, decode
@@ -23,7 +23,6 @@ from debug.x86.patterns import occurrences
 _FIRST = 0x1000  # below: the BIOS's vectors and data
 _FIRMWARE = 0x10000  # SeaBIOS starts the APs here, before anything else runs
 _FAR_JUMP, _MAX_SELECTOR = 0xEA, 0x100
-_VECTORS = 0x500  # the BIOS's vectors and data end below
 _DISK = 0x13  # INT 13H
 _STEPS = 64  # instructions from the page's start to the switch
 _OTHERS = 3  # shorthand "all but self": how SeaBIOS does it
@@ -54,7 +53,7 @@ def short_jump(data: bytes, page: int) -> Optional[FarJump]:
         found = one.far_immediate
         if found is None or one.operand_size != 2 or data[one.address : one.address + 1] != b"\xea":
             continue
-        if found[1] < _VECTORS:
+        if found[1] < VECTORS:
             return FarJump(page + one.address, found[0], found[1])
     return None
 

@@ -12,17 +12,15 @@ from debug.evidence import Cpu, LocalApic
 from debug.explain.context import Machine
 from debug.explain.findings.waits import InterruptHeld, IpiLost
 from debug.explain.interrupted import frame_of
-from debug.explain.model import CpuState, CpuView
+from debug.explain.model import ABSENT, CpuState, CpuView
 from debug.x86.modes import Mode, mode_of
 from debug.x86.registers import Rflags
 
-_ENABLED = 1 << 8  # of SVR
 _FIXED = (0, 1)  # delivery modes: fixed, lowest priority
 _LOGICAL = 1 << 11
 _USER = 32  # the first vector that is no exception's
 _CLUSTER = 0
 _EVERYBODY = 0xFF
-_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.PARKED)
 _MODES = (Mode.LONG64, Mode.COMPAT32, Mode.PROTECTED32)
 
 
@@ -32,7 +30,7 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[InterruptHel
     found: list[InterruptHeld | IpiLost] = []
     for view in views:
         cpu = machine.cpu(view.index)
-        if cpu is None or view.state in _DORMANT or mode_of(cpu.registers) not in _MODES:
+        if cpu is None or view.state in ABSENT or mode_of(cpu.registers) not in _MODES:
             continue
         held = _held(machine, cpu, view, waiting)
         if held is not None:
@@ -48,7 +46,7 @@ def findings(machine: Machine, views: tuple[CpuView, ...]) -> tuple[InterruptHel
 def _held(machine: Machine, cpu: Cpu, view: CpuView, waiting: list[int]) -> Optional[InterruptHeld]:
     apic, registers = cpu.apic, cpu.registers
     vector = max(apic.irr, default=0) if apic is not None else 0
-    if apic is None or vector < _USER or apic.svr is None or not apic.svr & _ENABLED:
+    if apic is None or vector < _USER or not apic.on:
         return None
     senders = (other for other in waiting if other != cpu.index)
     sender = next((one for one in senders if _sends(machine, one, cpu, vector)), None)
@@ -118,7 +116,7 @@ def _lost(machine: Machine, cpu: Cpu) -> Optional[IpiLost]:
 
 
 def _is_on(cpu: Optional[Cpu]) -> bool:
-    return cpu is None or cpu.apic is None or bool((cpu.apic.svr or 0) & _ENABLED)
+    return cpu is None or cpu.apic is None or cpu.apic.on
 
 
 def _ldr(cpu: Cpu) -> int:

@@ -15,7 +15,7 @@ from debug.explain import arrival
 from debug.explain.context import PAGE, Machine
 from debug.explain.findings import WaitsFor
 from debug.explain.findings.waits import NeverStarted
-from debug.explain.model import CpuState, CpuView, Finding
+from debug.explain.model import UNBEGUN, CpuState, CpuView, Finding
 from debug.explain.trampoline_page import LOWEST_ENTRY
 from debug.explain.trampoline_search import far_jumps, search
 from debug.explain.writers import code_around
@@ -24,7 +24,6 @@ from debug.x86.instruction import Kind
 from debug.x86.modes import code_width
 from debug.x86.patterns import occurrences
 
-_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI)
 _NEAR = 1 << 20  # bytes between an entry of the kernel's and what it calls
 _STEPS, _ENTRIES = 512, 8  # instructions that are followed, and addresses in the page
 _LOW_HALF = (1 << 32) - 1
@@ -43,7 +42,7 @@ def findings(
     others = [view for view in views if view.index != machine.bsp_index]
     if bsp is None or not others or machine.tells_arrival or not arrival.nothing_sent(machine):
         return ()
-    if not all(view.state in _DORMANT for view in others):
+    if not all(view.state in UNBEGUN for view in others):
         return ()
     wait = next((f for f in waits if isinstance(f, WaitsFor) and f.cpu == bsp.index), None)
     page = search(machine) if wait is not None else None

@@ -11,7 +11,7 @@ from debug.evidence import Cpu, Registers
 from debug.explain.code import instructions_behind
 from debug.explain.context import Machine
 from debug.explain.findings import WaitsFor
-from debug.explain.model import CpuState, CpuView
+from debug.explain.model import SILENT, CpuState, CpuView
 from debug.explain.writers import Writer, is_atomic, writers
 from debug.x86.accesses import linear_address
 from debug.x86.decode import decode_many
@@ -161,7 +161,6 @@ def _same_place(one: MemoryOperand, other: MemoryOperand) -> bool:
     return place == (other.base, other.index, other.scale, other.displacement)
 
 
-_DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.HALTED)
 _DEVICES = (range(0xA0000, 0x100000), range(0xC0000000, 1 << 32))  # where no RAM is on a PC
 
 
@@ -169,7 +168,7 @@ def _alone(cpu: Cpu, views: tuple[CpuView, ...]) -> bool:
     """Whether nothing but this CPU, and no interrupt on it, can write to memory."""
     masked = not (cpu.registers.rflags or 0) & Rflags.IF
     others = (view.state for view in views if view.index != cpu.index)
-    return masked and all(state in _DORMANT for state in others)
+    return masked and all(state in SILENT for state in others)
 
 
 def _is_ram(machine: Machine, registers: Registers, address: int) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Awaited, Cpu, Ending, Evidence, Pic, Symbols
+from debug.evidence import Awaited, Cpu, Ending, Evidence, Pic, Registers, Symbols
 from debug.sources import bochs_evidence
 from debug.sources.bochs_command_line import MODULES, Launch, com1_file_of, plan, settings
 from debug.sources.bochs_config import read_config
@@ -46,8 +46,8 @@ from debug.sources.bochs_readout import (
 from debug.sources.bochs_state import stuck_for_good
 from debug.sources.errors import CommandLineError, StartError
 from debug.sources.follow import FollowedFile
-from debug.sources.progress import WATCHED, Progress
-from debug.sources.qemu_process import find_program
+from debug.sources.programs import find_program
+from debug.sources.progress import Progress, watch
 from debug.sources.room import AT_END, FULL, has_room, require_room
 from debug.sources.scratch import Scratch
 from debug.sources.signals import Signals
@@ -225,22 +225,20 @@ class BochsMachine:
 
     def progress(self, words: Sequence[Awaited]) -> Progress:
         """Which loops get what they wait for, as the stopped machine runs on for a moment."""
-        process = self._process
-        assert process is not None, "not entered"
-        progress = Progress(words, self.read_memory)
-        none = Progress((), self.read_memory)
-        until = time.monotonic() + WATCHED
+        assert self._process is not None, "not entered"
         try:
-            while progress.waiting and time.monotonic() < until:
-                run_a_moment(process, SECOND_SAMPLE, STOP_TIMEOUT)
-                if not process.stopped:
-                    return none
-                cpus = (read_cpu(process, word.cpu) for word in words)
-                shown = {cpu.index: cpu.registers for cpu in cpus if cpu is not None}
-                progress.look(shown, self.read_memory)
+            return watch(words, self.read_memory, lambda: self._later(words))
         except DebuggerError:
-            return none
-        return progress
+            return Progress((), self.read_memory)
+
+    def _later(self, words: Sequence[Awaited]) -> Optional[Mapping[int, Registers]]:
+        """The registers of those CPUs after a moment of running; None if it did not stop again."""
+        assert self._process is not None
+        run_a_moment(self._process, SECOND_SAMPLE, STOP_TIMEOUT)
+        if not self._process.stopped:
+            return None
+        cpus = (self.read_cpu(word.cpu) for word in words)
+        return {cpu.index: cpu.registers for cpu in cpus if cpu is not None}
 
     def dump(self, path: Path) -> str:
         """Bochs can't."""

@@ -112,15 +112,15 @@ class ElfFile:
             raise SymbolError(f"{self.path}: {what}; expected an ELF file")
         if path.stat().st_size > MAX_FILE:
             raise SymbolError(f"{self.path}: larger than {MAX_FILE} bytes")
-        return path.open("rb")
+        stream = path.open("rb")
+        if what := _other_format(stream.read(4)):
+            stream.close()
+            raise SymbolError(f"{self.path}: {what}; expected the ELF file that the linker makes")
+        return stream
 
     def _read_symbols(self) -> None:
         found: dict[int, tuple[int, str, int]] = {}
         with self._open() as stream:
-            if what := _other_format(stream.read(4)):
-                raise SymbolError(
-                    f"{self.path}: {what}; expected the ELF file that the linker makes"
-                )
             elf = ELFFile(stream)
             if not elf.num_sections() and not elf.num_segments():
                 raise SymbolError(f"{self.path}: an ELF header with nothing behind it")
@@ -231,10 +231,6 @@ class ElfFile:
     def _read_units(self) -> list[tuple[int, int, int]]:
         """Which addresses are of which unit; all of ALL where the file does not say it of each."""
         with self._open() as stream:
-            if what := _other_format(stream.read(4)):
-                raise SymbolError(
-                    f"{self.path}: {what}; expected the ELF file that the linker makes"
-                )
             elf = ELFFile(stream)
             if not elf.has_dwarf_info():
                 return []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whether CPUs in loops wait in vain.  Pure: what was read at two moments in, a decision out.
+"""Whether CPUs in loops wait in vain: what was read at two moments in, a decision out.
 
 A CPU that takes a lock again and again, or polls for work, is in the same loop each time one looks.
 It goes on if what the loop reads is written meanwhile, if it is back with other registers, or if the
@@ -8,6 +8,7 @@ function that loops has returned.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Callable, Mapping, Optional, Sequence
 
@@ -24,10 +25,9 @@ class Progress:
     def __init__(self, words: Sequence[Awaited], read: Read) -> None:
         """`read` at the moment at which the words were found."""
         self._words = {word: _value(word, read) for word in words}
-        self.served: frozenset[int] = frozenset()  # the CPUs that got what they waited for
-        self.still: frozenset[
-            int
-        ] = frozenset()  # those that were met twice with the same registers
+        # The CPUs that got what they waited for, and those met twice with the same registers.
+        self.served: frozenset[int] = frozenset()
+        self.still: frozenset[int] = frozenset()
         self._met: set[tuple[int, Optional[int], tuple[tuple[str, int], ...]]] = set()
 
     @property
@@ -48,9 +48,8 @@ class Progress:
             elif (registers := cpus.get(word.cpu)) is not None and _elsewhere(word, registers):
                 found.add(word.cpu)
         places = {word.physical for word in self._words if word.cpu in found} - {None}
-        found |= {
-            word.cpu for word in self._words if word.physical in places
-        }  # a lock: they are next
+        # A lock: who waits for the same word is next.
+        found |= {word.cpu for word in self._words if word.physical in places}
         self.served = frozenset(found)
 
     def _meet(self, cpu: int, registers: Optional[Registers]) -> None:
@@ -88,3 +87,19 @@ def _elsewhere(word: Awaited, registers: Registers) -> bool:
         return any(registers.get(name) not in (value, None) for name, value in word.kept)
     before, now = dict(word.kept).get("rsp"), registers.get("rsp")
     return before is not None and now is not None and 0 < now - before < _CALLER
+
+
+def watch(
+    words: Sequence[Awaited], read: Read, later: Callable[[], Optional[Mapping[int, Registers]]]
+) -> Progress:
+    """Looks at a stopped machine that runs on between them, until all is known or time is up.
+
+    later: lets it run for a moment; the CPUs' registers then, None if it ended in it.
+    """
+    progress, until = Progress(words, read), time.monotonic() + WATCHED
+    while progress.waiting and time.monotonic() < until:
+        shown = later()
+        if shown is None:
+            return Progress((), read)  # that is another story
+        progress.look(shown, read)
+    return progress

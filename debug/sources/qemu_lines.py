@@ -18,7 +18,6 @@ from debug.x86.registers import Rflags
 ENOUGH = 3  # moments
 _MASKED, _LEVEL, _LOGICAL = 1 << 16, 1 << 15, 1 << 11
 _VECTOR, _DESTINATION = 0xFF, 56
-_SOFTWARE_ENABLE = 1 << 8
 _ACTIVE = re.compile(r"^\s*IRR\s+((?:[0-9]{1,3} +)+)\r?$", re.M)
 
 
@@ -75,4 +74,4 @@ def _takes(look: Look, index: int, apic_id: int, vector: int) -> bool:
         return False
     priorities: tuple[Optional[int], ...] = (apic.tpr, *apic.isr)
     held_back = any((one or 0) >> 4 >= vector >> 4 for one in priorities)
-    return bool((apic.svr or 0) & _SOFTWARE_ENABLE) and not held_back
+    return apic.on and not held_back

@@ -19,12 +19,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence
 
-from debug.evidence import Awaited, Ending, Evidence, Memory, NoMemory, NoSymbols, Pic, Symbols
+from debug.evidence import (
+    Awaited,
+    Ending,
+    Evidence,
+    Memory,
+    NoMemory,
+    NoSymbols,
+    Pic,
+    Registers,
+    Symbols,
+)
 from debug.sources import qemu_evidence
 from debug.sources.command_line import Additions, Launch, plan
 from debug.sources.errors import StartError
 from debug.sources.keyboard import Keyboard
-from debug.sources.progress import WATCHED, Progress
+from debug.sources.progress import Progress, watch
 from debug.sources.qemu_ending import End, gone, shut_down, unanswered
 from debug.sources.qemu_evidence import CpuState
 from debug.sources.qemu_idle import IdleWatch
@@ -220,21 +230,17 @@ class QemuMachine:
 
     def progress(self, words: Sequence[Awaited]) -> Progress:
         """Which loops get what they wait for, as the paused machine runs on for a moment."""
-        moments, memory = self._moments, self._memory
-        assert moments is not None and memory is not None, "not entered"
-        progress = Progress(words, memory.now)
-        none = Progress((), memory.now)
-        until = time.monotonic() + WATCHED
+        assert self._memory is not None, "not entered"
         try:
-            while progress.waiting and time.monotonic() < until:
-                text = moments.later()
-                if not text:
-                    return none  # it ended meanwhile: that is another story
-                shown = {at: parse_registers(part)[0] for at, part in split_cpus(text).items()}
-                progress.look(shown, memory.now)
+            return watch(words, self._memory.now, self._later)
         except QmpError:
-            return none
-        return progress
+            return Progress((), self._memory.now)
+
+    def _later(self) -> Optional[Mapping[int, Registers]]:
+        """All registers after a moment of running; None if the machine ended in it."""
+        assert self._moments is not None
+        parts = split_cpus(self._moments.later())
+        return {at: parse_registers(part)[0] for at, part in parts.items()} or None
 
     # -- watching
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from typing import Callable, Optional, Sequence
 
-from debug.sources.errors import MissingProgram, StartError
+from debug.sources.errors import StartError
+from debug.sources.programs import find_program
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,18 +21,6 @@ _PR_SET_PDEATHSIG = 1
 def find_emulator(name: str) -> str:
     """The absolute path of the emulator.  Raises StartError."""
     return find_program(name, "qemu-system-x86")
-
-
-def find_program(name: str, packages: str) -> str:
-    """The absolute path of a program.  Raises StartError, with Debian's packages that have it."""
-    path = shutil.which(name)
-    if path is not None:
-        return os.path.abspath(path)
-    if os.path.isfile(name) and "/" in name:
-        raise StartError(f"{name} can't be executed: expected a program")
-    if "/" in name:
-        raise MissingProgram(f"{name} is not there: expected a program")
-    raise MissingProgram(f"{name} is not installed; on Debian: apt-get install {packages}")
 
 
 def log_items(emulator: str) -> frozenset[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Iterator, Optional
 
 from debug.explain.clues.moment import Moment
+from debug.explain.context import VECTORS
 from debug.explain.findings.evident import Clue, Evident, Proof
 from debug.x86.exceptions import DF, GP, NP, PF, UD, PageFaultCode, SelectorCode
 from debug.x86.modes import MASK32, Mode, PagingMode, paging_mode_of
@@ -15,7 +16,6 @@ _P, _W = int(PageFaultCode.P), int(PageFaultCode.W)
 _DATA = ("ds", "es", "fs", "gs")
 _NEAR = 64  # bytes behind the end of the GDT that a mistaken selector of one's own reaches
 _FLAGS = Rflags.IF | 2
-_VECTORS = 0x500  # the interrupt vectors and the BIOS's data end below
 _ROM_SEGMENT, _ROM_OFFSETS = 0xF000, 0xC000  # of the vectors that lead into the BIOS
 
 
@@ -111,7 +111,7 @@ def _gdt_astray(moment: Moment) -> Optional[Evident]:
     line = (
         f"selector {selector:#06x}, within the limit {table.limit:#x}, was refused: GDTR's base is"
     )
-    if table.base + selector < _VECTORS:
+    if table.base + selector < VECTORS:
         lines = (f"{line} {table.base:#x}, where the interrupt vectors and the BIOS's data are",)
     elif table.base & 0xFFFF == _ROM_SEGMENT and table.limit >= _ROM_OFFSETS:
         lines = (

@@ -10,12 +10,11 @@ from debug.evidence import Evidence
 from debug.explain.findings import LockReport, LockTrouble, WaitsFor
 from debug.explain.findings.handlers import InHandler
 from debug.explain.findings.waits import CpuLacks
-from debug.explain.model import CpuState, Explanation, Status
+from debug.explain.model import ABSENT, CpuState, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Matcher, Place, Row, certain, likely, possible
 
 _LESS_EXACT = ("kernel-panic", "cpus-wait-for-each-other", "barrier-never-opens", "endless-loop")
-DORMANT = (CpuState.FIRMWARE, CpuState.WAITING_FOR_SIPI, CpuState.RESET, CpuState.PARKED)
 
 
 def _reported(trouble: LockTrouble) -> Matcher:
@@ -34,7 +33,7 @@ def _lock_waits(explanation: Explanation) -> tuple[WaitsFor, ...]:
     """CPUs that wait for locks, in a machine in which nobody but them executes anything."""
     waits = tuple(f for f in explanation.all(WaitsFor) if f.held)
     waiting = {wait.cpu for wait in waits}
-    still = (CpuState.IDLE, *DORMANT)
+    still = (CpuState.IDLE, *ABSENT)
     others = (view for view in explanation.cpus if view.index not in waiting)
     if explanation.status is not Status.HANG or not all(view.state in still for view in others):
         return ()

@@ -18,10 +18,9 @@ from debug.explain.findings import (
 )
 from debug.explain.findings.handlers import NoInterruptComes
 from debug.explain.findings.waits import AllCounted, CpuLacks, NeverStarted
-from debug.explain.model import CpuState, CpuView, Explanation, Status
+from debug.explain.model import ABSENT, CpuState, CpuView, Explanation, Status
 from debug.failures import chapters
 from debug.failures.row import Match, Place, Row, certain, likely, possible
-from debug.failures.rows.i_locks import DORMANT
 
 _OVER = ("endless-loop", "cpus-wait-for-each-other")
 
@@ -74,7 +73,7 @@ def _held_by_nobody(explanation: Explanation) -> tuple[WaitsFor, ...]:
     """The waits for one lock, where every other CPU is idle: who idles holds no lock."""
     waits = tuple(f for f in explanation.all(WaitsFor) if f.held)
     waiting = {wait.cpu for wait in waits}
-    still = (CpuState.IDLE, *DORMANT)
+    still = (CpuState.IDLE, *ABSENT)
     others = (view for view in explanation.cpus if view.index not in waiting)
     alone = all(view.state in still for view in others)
     return waits if alone and len({wait.address for wait in waits}) == 1 else ()
